@@ -1,0 +1,209 @@
+//! Messages: topic, forwardable v5 properties and payload in one shared allocation, never copied per subscriber.
+//! Also the account of the message store, which `$SYS` shows.
+
+use std::cell::Cell;
+
+use crate::thin::Thin;
+use crate::timer::Now;
+use crate::wire::QoS;
+
+thread_local! {
+    /// Messages alive on this thread and their payload bytes. One broker runs on a thread, so this is its store.
+    static STORE: Cell<StoreSize> = const { Cell::new(StoreSize { messages: 0, bytes: 0 }) };
+}
+
+/// What the message store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreSize {
+    /// Messages alive: retained, queued and in flight.
+    pub messages: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+}
+
+/// What the message store of this thread holds now.
+#[must_use]
+pub fn store_size() -> StoreSize {
+    STORE.get()
+}
+
+/// The fixed part of a message.
+struct Header {
+    payload_len: u32,
+    props_len: u32,
+    /// [`Now::mono_ms`] in whole seconds; 0 is never.
+    expires_at_s: u32,
+    topic_len: u16,
+    qos: QoS,
+    retain: bool,
+}
+
+impl Drop for Header {
+    fn drop(&mut self) {
+        let size = STORE.get();
+        STORE.set(StoreSize {
+            messages: size.messages.saturating_sub(1),
+            bytes: size.bytes.saturating_sub(u64::from(self.payload_len)),
+        });
+    }
+}
+
+/// Everything a message is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct NewMessage<'a> {
+    /// The topic name, mount point included; at most 65535 bytes.
+    pub topic: &'a str,
+    /// The payload.
+    pub payload: &'a [u8],
+    /// QoS of the PUBLISH or will.
+    pub qos: QoS,
+    /// The retain flag of the PUBLISH or will.
+    pub retain: bool,
+    /// Encoded v5 properties that are passed on unchanged, without their length; empty for v3.
+    pub props: &'a [u8],
+    /// Message expiry in seconds; `None` and 0 are no expiry, as in C Mosquitto.
+    pub expiry_s: Option<u32>,
+}
+
+/// A message, counted and shared; cloning takes another reference.
+#[derive(Clone)]
+pub struct Msg(Thin<Header>);
+
+impl Msg {
+    /// Makes the one copy of a message's journey. `None` when a length is past its limit (topic 65535, the rest 4 GiB).
+    #[must_use]
+    pub fn new(now: Now, new: &NewMessage<'_>) -> Option<Msg> {
+        let expires_at_s = match new.expiry_s {
+            None | Some(0) => 0,
+            Some(s) => u32::try_from((now.mono_ms / 1000).saturating_add(u64::from(s))).unwrap_or(0),
+        };
+        let header = Header {
+            payload_len: u32::try_from(new.payload.len()).ok()?,
+            props_len: u32::try_from(new.props.len()).ok()?,
+            expires_at_s,
+            topic_len: u16::try_from(new.topic.len()).ok()?,
+            qos: new.qos,
+            retain: new.retain,
+        };
+        let size = STORE.get();
+        STORE.set(StoreSize { messages: size.messages + 1, bytes: size.bytes + u64::from(header.payload_len) });
+        Thin::new(header, &[new.topic.as_bytes(), new.props, new.payload]).map(Msg)
+    }
+
+    /// The topic name.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        let bytes = self.0.bytes().get(..usize::from(self.0.header().topic_len)).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// Encoded v5 properties that are passed on unchanged, without their length.
+    #[must_use]
+    pub fn props(&self) -> &[u8] {
+        let start = usize::from(self.0.header().topic_len);
+        self.0.bytes().get(start..start + self.0.header().props_len as usize).unwrap_or_default()
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        let start = usize::from(self.0.header().topic_len) + self.0.header().props_len as usize;
+        self.0.bytes().get(start..).unwrap_or_default()
+    }
+
+    /// The length of the payload.
+    #[must_use]
+    pub fn payload_len(&self) -> u32 {
+        self.0.header().payload_len
+    }
+
+    /// QoS it was published with.
+    #[must_use]
+    pub fn qos(&self) -> QoS {
+        self.0.header().qos
+    }
+
+    /// The retain flag it was published with.
+    #[must_use]
+    pub fn retain(&self) -> bool {
+        self.0.header().retain
+    }
+
+    /// True once the message expiry has passed [MQTT-3.3.2-5].
+    #[must_use]
+    pub fn expired(&self, now: Now) -> bool {
+        let at = self.0.header().expires_at_s;
+        at != 0 && now.mono_ms / 1000 > u64::from(at)
+    }
+
+    /// The seconds left until expiry, to be sent on [MQTT-3.3.2-6], at least 1; `None` when it never expires.
+    #[must_use]
+    pub fn expiry_left_s(&self, now: Now) -> Option<u32> {
+        match self.0.header().expires_at_s {
+            0 => None,
+            at => Some(u32::try_from(u64::from(at).saturating_sub(now.mono_ms / 1000)).unwrap_or(u32::MAX).max(1)),
+        }
+    }
+
+    /// True when both are the same message, not merely equal ones.
+    #[must_use]
+    pub fn same(&self, other: &Msg) -> bool {
+        self.0.same(&other.0)
+    }
+}
+
+impl std::fmt::Debug for Msg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Msg({}, {:?}, {} bytes)", self.topic(), self.qos(), self.payload_len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now(mono_ms: u64) -> Now {
+        Now { mono_ms, wall_s: 0 }
+    }
+
+    fn message(expiry_s: Option<u32>) -> Msg {
+        let new = NewMessage {
+            topic: "a/b",
+            payload: b"payload",
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            props: &[1, 1],
+            expiry_s,
+        };
+        Msg::new(now(1500), &new).unwrap()
+    }
+
+    #[test]
+    fn the_parts_come_back() {
+        let msg = message(None);
+        assert_eq!((msg.topic(), msg.props(), msg.payload()), ("a/b", &[1u8, 1][..], &b"payload"[..]));
+        assert_eq!((msg.qos(), msg.retain(), msg.payload_len()), (QoS::AtLeastOnce, true, 7));
+        assert!(!msg.expired(now(u64::MAX)));
+    }
+
+    #[test]
+    fn expiry_is_never_early_and_less_than_a_second_late() {
+        let msg = message(Some(10));
+        assert_eq!(msg.expiry_left_s(now(1999)), Some(10));
+        assert_eq!(msg.expiry_left_s(now(11_499)), Some(1));
+        assert!(!msg.expired(now(11_499)));
+        assert!(msg.expired(now(12_000)));
+        assert!(!message(Some(0)).expired(now(u64::MAX)));
+    }
+
+    #[test]
+    fn the_store_counts_messages_not_references() {
+        let before = store_size();
+        let msg = message(None);
+        let other = msg.clone();
+        assert_eq!(store_size().messages, before.messages + 1);
+        assert_eq!(store_size().bytes, before.bytes + 7);
+        drop((msg, other));
+        assert_eq!(store_size(), before);
+    }
+}

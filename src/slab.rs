@@ -1,0 +1,211 @@
+//! An index-stable slab that grows by chunks, never by doubling, with generations, so that a stale key is recognised.
+//! Own code because the key must fit the 32 bits of a mio token on small boards and carry its generation.
+
+/// Bits of a key that hold the index; the rest hold the generation.
+const INDEX_BITS: u32 = 22;
+const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
+const GENERATION_MASK: u32 = (1 << (32 - INDEX_BITS)) - 1;
+const CHUNK: usize = 64;
+const NO_FREE: u32 = u32::MAX;
+
+/// A key: a 22-bit index and a 10-bit generation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(u32);
+
+impl Key {
+    /// The key as one number, for tokens and timers.
+    #[must_use]
+    pub const fn to_bits(self) -> u32 {
+        self.0
+    }
+
+    /// The key with these bits; whether it is valid only [`Slab::get`] can tell.
+    #[must_use]
+    pub const fn from_bits(bits: u32) -> Key {
+        Key(bits)
+    }
+
+    /// The index, unique among the living entries of one slab.
+    #[must_use]
+    pub const fn index(self) -> u32 {
+        self.0 & INDEX_MASK
+    }
+
+    const fn generation(self) -> u32 {
+        self.0 >> INDEX_BITS
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.index(), self.generation())
+    }
+}
+
+enum Slot<T> {
+    Taken(T),
+    Free { next: u32 },
+}
+
+/// A slab of at most 2^22 - 2^10 entries.
+pub struct Slab<T> {
+    chunks: Vec<Box<[Slot<T>]>>,
+    generations: Vec<u16>,
+    first_free: u32,
+    len: u32,
+    limit: u32,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Slab::new()
+    }
+}
+
+impl<T> Slab<T> {
+    /// The most entries a slab can hold; the indices above are free for other tokens.
+    pub const CAPACITY: u32 = (1 << INDEX_BITS) - (1 << 10);
+
+    /// An empty slab; allocates nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Slab { chunks: Vec::new(), generations: Vec::new(), first_free: NO_FREE, len: 0, limit: Self::CAPACITY }
+    }
+
+    /// The number of entries.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// True when there is no entry.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds an entry and returns its key, or gives it back when the slab is full.
+    pub fn insert(&mut self, value: T) -> Result<Key, T> {
+        if self.first_free == NO_FREE && !self.grow() {
+            return Err(value);
+        }
+        let index = self.first_free;
+        let slot = &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK];
+        if let Slot::Free { next } = *slot {
+            self.first_free = next;
+        }
+        *slot = Slot::Taken(value);
+        self.len += 1;
+        Ok(Key(index | u32::from(self.generations[index as usize]) << INDEX_BITS))
+    }
+
+    #[cold]
+    fn grow(&mut self) -> bool {
+        let start = self.generations.len();
+        let Ok(first) = u32::try_from(start) else { return false };
+        let Ok(size) = u32::try_from(CHUNK) else { return false };
+        if first + size > self.limit {
+            return false;
+        }
+        self.chunks.push(
+            (0..size).map(|i| Slot::Free { next: if i + 1 == size { NO_FREE } else { first + i + 1 } }).collect(),
+        );
+        self.generations.resize(start + CHUNK, 0);
+        self.first_free = first;
+        true
+    }
+
+    /// The entry with this key, unless it was removed.
+    #[must_use]
+    pub fn get(&self, key: Key) -> Option<&T> {
+        let index = key.index() as usize;
+        if self.generations.get(index).copied().map(u32::from) != Some(key.generation()) {
+            return None;
+        }
+        match &self.chunks[index / CHUNK][index % CHUNK] {
+            Slot::Taken(value) => Some(value),
+            Slot::Free { .. } => None,
+        }
+    }
+
+    /// The entry with this key for writing, unless it was removed.
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let index = key.index() as usize;
+        if self.generations.get(index).copied().map(u32::from) != Some(key.generation()) {
+            return None;
+        }
+        match &mut self.chunks[index / CHUNK][index % CHUNK] {
+            Slot::Taken(value) => Some(value),
+            Slot::Free { .. } => None,
+        }
+    }
+
+    /// Removes and returns the entry; its key is never valid again until the generations wrap.
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        self.get(key)?;
+        let index = key.index();
+        let slot = &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK];
+        let Slot::Taken(value) = std::mem::replace(slot, Slot::Free { next: self.first_free }) else { return None };
+        let generation = &mut self.generations[index as usize];
+        *generation = (*generation + 1) & GENERATION_MASK as u16;
+        self.first_free = index;
+        self.len -= 1;
+        Some(value)
+    }
+
+    /// Every entry with its key, in the order of the indices.
+    pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        self.chunks.iter().flatten().zip(&self.generations).zip(0u32..).filter_map(|((slot, generation), index)| {
+            match slot {
+                Slot::Taken(value) => Some((Key(index | u32::from(*generation) << INDEX_BITS), value)),
+                Slot::Free { .. } => None,
+            }
+        })
+    }
+
+    /// The keys of every entry.
+    #[must_use]
+    pub fn keys(&self) -> Vec<Key> {
+        self.iter().map(|(key, _)| key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_removed_key_stays_dead_when_its_slot_is_reused() {
+        let mut slab = Slab::new();
+        let a = slab.insert("a").unwrap();
+        assert_eq!(slab.remove(a), Some("a"));
+        let b = slab.insert("b").unwrap();
+        assert_eq!(a.index(), b.index());
+        assert_eq!(slab.get(a), None);
+        assert_eq!(slab.remove(a), None);
+        assert_eq!(slab.get(b), Some(&"b"));
+    }
+
+    #[test]
+    fn entries_keep_their_keys_while_the_slab_grows() {
+        let mut slab = Slab::new();
+        let keys: Vec<Key> = (0..1000).map(|i| slab.insert(i).unwrap()).collect();
+        for (i, key) in keys.iter().enumerate().filter(|(i, _)| i % 3 == 0) {
+            assert_eq!(slab.remove(*key), Some(i));
+        }
+        assert_eq!(slab.len(), 1000 - 334);
+        assert!(slab.iter().all(|(key, value)| keys[*value] == key && value % 3 != 0));
+        let again: Vec<Key> = (0..334).map(|i| slab.insert(i).unwrap()).collect();
+        assert!(again.iter().all(|key| key.index() < 1024 && slab.get(*key).is_some()));
+    }
+
+    #[test]
+    fn a_full_slab_gives_the_value_back() {
+        let mut slab = Slab::new();
+        slab.limit = 64;
+        for i in 0..64 {
+            assert!(slab.insert(i).is_ok());
+        }
+        assert_eq!(slab.insert(64), Err(64));
+    }
+}
