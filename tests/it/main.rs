@@ -1,1 +1,6 @@
-//! Integration tests: real broker, real sockets.
+//! Tests from the outside: the built broker, real sockets on loopback, third-party clients.
+
+mod broker;
+mod client;
+mod packet_cases;
+mod tokens;
