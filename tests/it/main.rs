@@ -3,4 +3,6 @@
 mod broker;
 mod client;
 mod packet_cases;
+mod script;
 mod tokens;
+mod vectors;

@@ -3,7 +3,9 @@
 //!
 //! Hex digits are those bytes; `iN` one byte; `HN`, `kN`, `mN`, `sN` two bytes big endian (general, keepalive, packet
 //! identifier, string length); `LN` four bytes; `vN`, `rN` a variable byte integer (general, remaining length);
-//! `'text'` the text without a length. In expectations `?N` stands for any N bytes, for what a broker makes up.
+//! `'text'` the text without a length. For cases that are not about lengths there are `s'text'`, the text with its
+//! length, and `r*`, the remaining length of all that follows. In expectations `?N` stands for any N bytes, for what a
+//! broker makes up.
 
 /// One byte of an expectation: `None` matches whatever comes.
 pub(crate) type Pattern = Vec<Option<u8>>;
@@ -16,8 +18,17 @@ pub(crate) fn bytes(text: &str) -> Result<Vec<u8>, String> {
 /// The bytes of an expectation.
 pub(crate) fn pattern(text: &str) -> Result<Pattern, String> {
     let mut out = Pattern::new();
+    let mut length_at = None;
     for token in text.split_ascii_whitespace() {
-        one(token, &mut out).ok_or_else(|| format!("bad token `{token}`"))?;
+        if token == "r*" && length_at.is_none() {
+            length_at = Some(out.len());
+        } else {
+            one(token, &mut out).ok_or_else(|| format!("bad token `{token}`"))?;
+        }
+    }
+    if let Some(at) = length_at {
+        let length = variable_int((out.len() - at) as u64);
+        out.splice(at..at, length.into_iter().map(Some));
     }
     Ok(out)
 }
@@ -28,6 +39,10 @@ fn one(token: &str, out: &mut Pattern) -> Option<()> {
         "'" => out.extend(rest.strip_suffix('\'')?.bytes().map(Some)),
         "?" => out.extend(std::iter::repeat_n(None, rest.parse().ok()?)),
         "i" => out.push(Some(rest.parse().ok()?)),
+        "s" if rest.starts_with('\'') => {
+            let text = rest.strip_prefix('\'')?.strip_suffix('\'')?;
+            out.extend(u16::try_from(text.len()).ok()?.to_be_bytes().into_iter().chain(text.bytes()).map(Some));
+        }
         "H" | "k" | "m" | "s" => out.extend(rest.parse::<u16>().ok()?.to_be_bytes().map(Some)),
         "L" => out.extend(rest.parse::<u32>().ok()?.to_be_bytes().map(Some)),
         "v" | "r" => out.extend(variable_int(rest.parse().ok()?).into_iter().map(Some)),
@@ -66,11 +81,12 @@ fn tokens_become_bytes() {
         ("r268435456", vec![0x80, 0x80, 0x80, 0x80, 1]),
         ("'a/b'", b"a/b".to_vec()),
         ("''", vec![]),
+        ("30 r* s'a' 'xy'", vec![0x30, 5, 0, 1, b'a', b'x', b'y']),
         ("'\u{e9}'", vec![0xC3, 0xA9]),
     ] {
         assert_eq!(bytes(text), Ok(wanted), "{text}");
     }
-    for text in ["8", "G0", "i256", "'open", "s", "?1", "é"] {
+    for text in ["8", "G0", "i256", "'open", "s", "s'", "?1", "é", "r* r*"] {
         assert!(bytes(text).is_err(), "{text}");
     }
     assert_eq!(pattern("20 ?2"), Ok(vec![Some(0x20), None, None]));
