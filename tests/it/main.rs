@@ -2,7 +2,9 @@
 
 mod broker;
 mod client;
+mod debian_clients;
 mod packet_cases;
+mod rumqttc_clients;
 mod script;
 mod tokens;
 mod vectors;
