@@ -4,6 +4,7 @@ mod broker;
 mod client;
 mod debian_clients;
 mod packet_cases;
+mod paho;
 mod rumqttc_clients;
 mod script;
 mod tokens;
