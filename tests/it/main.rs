@@ -3,6 +3,7 @@
 mod broker;
 mod client;
 mod debian_clients;
+mod layering;
 mod packet_cases;
 mod paho;
 mod rumqttc_clients;
