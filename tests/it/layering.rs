@@ -42,7 +42,16 @@ const LAYERS: &[Layer] = &[
     Layer {
         modules: &["proto"],
         imports: Some(&["wire", "broker", "config", "timer", "slab", "thin", "digest", "log_macros"]),
-        never: &["std::io", SOCKETS[0], SOCKETS[1], SOCKETS[2], SOCKETS[3], SOCKETS[4]],
+        never: &[
+            "std::io::Read",
+            "std::io::Write",
+            "std::io::Error",
+            SOCKETS[0],
+            SOCKETS[1],
+            SOCKETS[2],
+            SOCKETS[3],
+            SOCKETS[4],
+        ],
     },
     Layer { modules: &["persist"], imports: None, never: &["crate::net", "crate::proto", "crate::tools"] },
     Layer {
@@ -66,7 +75,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer { modules: &["net"], imports: None, never: &["crate::tools"] },
     // Whoever starts the rest: the binaries and what they call.
-    Layer { modules: &["", "main", "bin", "tools", "run", "app"], imports: None, never: &[] },
+    Layer { modules: &["", "main", "cli", "start", "bin", "tools"], imports: None, never: &[] },
 ];
 
 /// Names that may stand only in some modules.
