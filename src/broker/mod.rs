@@ -1,6 +1,8 @@
 //! The core: sessions, subscriptions, retained messages and queues. It knows neither sockets nor packets nor clocks.
 
 pub mod message;
+pub mod retain;
+pub mod subs;
 
 use crate::slab::Key;
 
