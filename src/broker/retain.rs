@@ -49,7 +49,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    fn set(&mut self, parts: [&str; 2], past: bool) {
+    fn set(&mut self, parts: [&str; 3], past: bool) {
         self.at.clear();
         self.at.extend(parts);
         self.past = past;
@@ -76,7 +76,7 @@ pub enum Step {
 enum Verdict<'t> {
     Match,
     /// The first topic that is equal to or behind these parts put together.
-    Seek([&'t str; 2]),
+    Seek([&'t str; 3]),
     /// The next topic there is.
     Next,
     Done,
@@ -143,18 +143,18 @@ impl Retained {
             let Some(left) = budget.checked_sub(1) else { return Step::OutOfBudget };
             *budget = left;
             if exact {
-                cursor.set([filter, ""], true);
+                cursor.set(["", filter, ""], true);
                 return self.get(filter).cloned().map_or(Step::Done, Step::Hit);
             }
             let Some(msg) = self.seek(cursor).next() else { return Step::Done };
             let topic = msg.topic();
             match judge(filter, topic) {
                 Verdict::Match => {
-                    cursor.set([topic, ""], true);
+                    cursor.set(["", topic, ""], true);
                     return Step::Hit(msg.clone());
                 }
                 Verdict::Seek(parts) => cursor.set(parts, false),
-                Verdict::Next => cursor.set([topic, ""], true),
+                Verdict::Next => cursor.set(["", topic, ""], true),
                 Verdict::Done => return Step::Done,
             }
         }
@@ -163,26 +163,25 @@ impl Retained {
     /// Removes and returns the next message that has expired; each one looked at takes 1 of `budget`. The store may
     /// change between the calls.
     pub fn sweep(&mut self, now: Now, cursor: &mut Cursor, budget: &mut u32) -> Step {
-        let mut last = None;
-        let mut found = None;
-        for msg in self.seek(cursor) {
-            let Some(left) = budget.checked_sub(1) else {
-                if let Some(last) = last {
-                    cursor.set([last, ""], true);
+        let mut last: Option<&Msg> = None;
+        let step = 'walk: {
+            for msg in self.seek(cursor) {
+                let Some(left) = budget.checked_sub(1) else { break 'walk Step::OutOfBudget };
+                *budget = left;
+                last = Some(msg);
+                if msg.expired(now) {
+                    break 'walk Step::Hit(msg.clone());
                 }
-                return Step::OutOfBudget;
-            };
-            *budget = left;
-            last = Some(msg.topic());
-            if msg.expired(now) {
-                found = Some(msg.clone());
-                break;
             }
+            Step::Done
+        };
+        if let Some(last) = last {
+            cursor.set(["", last.topic(), ""], true);
         }
-        let Some(msg) = found else { return Step::Done };
-        cursor.set([msg.topic(), ""], true);
-        self.remove(msg.topic());
-        Step::Hit(msg)
+        if let Step::Hit(msg) = &step {
+            self.remove(msg.topic());
+        }
+        step
     }
 
     fn seek(&self, cursor: &Cursor) -> impl Iterator<Item = &Msg> {
@@ -202,16 +201,16 @@ fn judge<'t>(filter: &'t str, topic: &'t str) -> Verdict<'t> {
     // The end of the level that the deepest `+` stands for: where to go on when nothing below it can match any more.
     let mut deepest_plus = None;
     let behind = |end: Option<usize>| match end {
-        Some(end) => Verdict::Seek([topic.get(..end).unwrap_or_default(), BEHIND_SLASH]),
+        Some(end) => Verdict::Seek(["", topic.get(..end).unwrap_or_default(), BEHIND_SLASH]),
         None => Verdict::Done,
     };
     let mut levels = filter.split('/').peekable();
-    // Where the level begins in the filter, as long as there was no `+`, and in the topic.
+    // Where the level begins in the topic.
     let mut start = 0;
     while let Some(level) = levels.next() {
         let rest = topic.get(start..).unwrap_or_default();
         if start == 0 && topic.starts_with('$') && (level == "+" || level == "#") {
-            return Verdict::Seek(["", BEHIND_DOLLAR]);
+            return Verdict::Seek(["", "", BEHIND_DOLLAR]);
         }
         let is_last = levels.peek().is_none();
         let parent_matches = levels.peek() == Some(&"#");
@@ -226,11 +225,23 @@ fn judge<'t>(filter: &'t str, topic: &'t str) -> Verdict<'t> {
                     start += len + 1;
                 }
             },
-            literal => {
-                let _ = literal;
-                todo!()
+            _ => {
+                let above = topic.get(..start).unwrap_or_default();
+                let below = rest.strip_prefix(level).map(|below| (below, below.starts_with('/')));
+                match below {
+                    Some(("", _)) if is_last || parent_matches => return Verdict::Match,
+                    Some((_, true)) if !is_last => start += level.len() + 1,
+                    _ if rest < level && (is_last || parent_matches) => return Verdict::Seek([above, level, ""]),
+                    _ if !is_last && rest.bytes().lt(level.bytes().chain([b'/'])) => {
+                        return Verdict::Seek([above, level, "/"]);
+                    }
+                    _ => return behind(deepest_plus),
+                }
             }
         }
     }
-    Verdict::Next
+    Verdict::Done
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@ impl Subs {
     /// spaces and two more a level, with ` (CLIENTID, QOS)` for each subscriber; the normal tree first, then that of
     /// shared subscriptions, which shows no subscribers. Levels are sorted, unlike in C Mosquitto.
     pub fn write_tree(&self, name_of: impl Fn(SessionId) -> String, out: &mut String) {
-        let mut named: Vec<(String, u32)> = self.filters.all().map(|filter| (self.filters.name(filter), filter)).collect();
+        let mut named: Vec<(String, u32)> =
+            self.filters.all().map(|filter| (self.filters.name(filter), filter)).collect();
         named.sort_by(|a, b| a.0.split('/').cmp(b.0.split('/')));
         for shared in [false, true] {
             let mut above: Vec<&str> = Vec::new();

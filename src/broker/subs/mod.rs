@@ -56,12 +56,7 @@ impl SubOptions {
             Some(qos) => qos,
             None => QoS::ExactlyOnce,
         };
-        SubOptions {
-            qos,
-            no_local: bits & 4 != 0,
-            retain_as_published: bits & 8 != 0,
-            retain_handling: bits >> 4 & 3,
-        }
+        SubOptions { qos, no_local: bits & 4 != 0, retain_as_published: bits & 8 != 0, retain_handling: bits >> 4 & 3 }
     }
 }
 
@@ -354,11 +349,8 @@ impl Subs {
         self.records.iter::<OfSession>(list.records).map(|index| {
             let Match { options, id, shared, .. } = self.records[index].to_match();
             let owner = self.records[index].owner;
-            let (filter, share) = if shared {
-                (self.groups[owner].filter, Some(self.share_name(owner)))
-            } else {
-                (owner, None)
-            };
+            let (filter, share) =
+                if shared { (self.groups[owner].filter, Some(self.share_name(owner))) } else { (owner, None) };
             SessionSub { filter: self.filters.name(filter), share, options, id }
         })
     }
