@@ -48,6 +48,9 @@ impl QoS {
 pub struct PacketId(std::num::NonZeroU16);
 
 impl PacketId {
+    /// The smallest packet identifier.
+    pub const MIN: PacketId = PacketId(std::num::NonZeroU16::MIN);
+
     /// The identifier with this number; `None` for 0.
     #[must_use]
     pub const fn new(n: u16) -> Option<PacketId> {
