@@ -3,6 +3,7 @@
 //! keyed (parent, level token). A publish meets only filters whose levels match so far: nobody can make foreign topics
 //! slower. The map keys are the values in the arenas, nothing is stored twice.
 
+use std::collections::BTreeMap;
 use std::hash::Hasher;
 
 use hashbrown::HashTable;
@@ -127,6 +128,13 @@ impl Keys {
 pub(super) struct Scratch {
     stack: Vec<(u32, u32)>,
     levels: Vec<u32>,
+}
+
+#[cfg(test)]
+impl Scratch {
+    pub(super) fn levels_capacity(&self) -> usize {
+        self.levels.capacity()
+    }
 }
 
 /// See the module.
@@ -343,7 +351,7 @@ impl Filters {
     /// level the name before `+` before `#`, deeper ones first. Returns the number of nodes visited.
     ///
     /// A wildcard at the root does not match a topic that starts with `$` [MQTT-4.7.2-1]; `#` also matches the level
-    /// above it [MQTT-4.7.1-2].
+    /// above it.
     pub(super) fn matches(&self, topic: &str, scratch: &mut Scratch, mut hit: impl FnMut(u32)) -> u32 {
         let mut visited = 1u32;
         let same = |&index: &u32| matches!(&self.filters[index].name, Name::Exact(name) if **name == *topic);
@@ -395,4 +403,47 @@ impl Filters {
         levels.shrink_to(SCRATCH);
         visited
     }
+
+    /// Slots in all arenas, used or not.
+    #[cfg(test)]
+    pub(super) fn arena_capacity(&self) -> usize {
+        self.tokens.capacity() + self.nodes.capacity() + self.filters.capacity()
+    }
+
+    /// Panics when maps, counts and links disagree; `group_names` are the tokens that groups use.
+    pub(super) fn check(&self, group_names: impl Iterator<Item = u32>) {
+        let mut children = BTreeMap::<u32, u32>::new();
+        let mut uses = BTreeMap::from([(PLUS, 1u32), (HASH, 1)]);
+        for &index in &self.edges {
+            let node = &self.nodes[index];
+            assert_eq!(self.child(node.parent, node.token), Some(index));
+            assert!(node.children != 0 || node.filter != NONE, "a node nothing needs");
+            *children.entry(node.parent).or_default() += 1;
+            *children.entry(node.parent).or_default() |= Node::wildcard_bit(node.token);
+            *uses.entry(node.token).or_default() += 1;
+        }
+        for index in self.edges.iter().copied().chain([ROOT]) {
+            assert_eq!(self.nodes[index].children, children.get(&index).copied().unwrap_or(0));
+        }
+        assert_eq!(self.nodes.len(), self.edges.len() + 1);
+        for name in group_names {
+            *uses.entry(name).or_default() += 1;
+        }
+        for (&token, &count) in &uses {
+            assert_eq!((self.tokens[token].uses, self.token(self.token_name(token))), (count, Some(token)));
+        }
+        assert_eq!((self.tokens.len(), self.by_name.len()), (uses.len(), uses.len()));
+        let mut count = 0;
+        for filter in self.all() {
+            count += 1;
+            assert_eq!(self.find(&self.name(filter)), Some(filter));
+        }
+        assert_eq!(self.filters.len(), count);
+    }
+}
+
+/// The sizes of a trie node and a token.
+#[cfg(test)]
+pub(super) const fn sizes() -> (usize, usize) {
+    (size_of::<Node>(), size_of::<Token>())
 }

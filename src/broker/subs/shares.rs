@@ -1,4 +1,4 @@
-//! Shared subscriptions: a group is a share name and a filter [MQTT-4.8.2-1]. Each message goes to one member, in
+//! Shared subscriptions: a group is a share name and a filter (MQTT 5, 4.8.2). Each message goes to one member, in
 //! strict rotation among those online; offline members are asked only when none of those takes it. That differs from
 //! C Mosquitto, which keeps offline members in the rotation and so loses every QoS 0 message whose turn is theirs.
 
@@ -11,14 +11,14 @@ const MAX_TRIES: u32 = 64;
 /// A group of shared subscriptions.
 pub(super) struct Group {
     /// The token of its share name.
-    name: u32,
+    pub(super) name: u32,
     pub(super) filter: u32,
     /// Its neighbours among the groups of the filter.
     in_filter: Link,
     /// The members whose sessions are connected, the one whose turn it is first.
-    online: List,
+    pub(super) online: List,
     /// The other members, likewise.
-    offline: List,
+    pub(super) offline: List,
 }
 
 impl Default for Group {
@@ -69,7 +69,8 @@ impl Subs {
         }
     }
 
-    /// Gives a message that the member `leaving` has not acknowledged to another member of its group [MQTT-4.8.2-5].
+    /// Gives a message that the member `leaving` has not acknowledged to another member of its group. Not for QoS 2
+    /// messages that were already sent, which go to nobody else [MQTT-4.8.2-5].
     /// The group is the one among the groups of the session whose filters match `topic`; those whose subscription
     /// identifier is `sub_id` come first, and `skip` of them are passed over, for a session that has the message from
     /// several groups. False when there is no such group or nobody takes the message. To be called while the session
