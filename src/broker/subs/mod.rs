@@ -5,10 +5,13 @@
 
 mod dump;
 mod filters;
+#[cfg(test)]
+pub(super) mod oracle;
 mod pool;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use hashbrown::HashTable;
 
