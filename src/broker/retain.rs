@@ -133,7 +133,7 @@ impl Retained {
     /// exactly once. Whether a message expired is left to the caller.
     ///
     /// A wildcard at the root does not match a topic that starts with `$` [MQTT-4.7.2-1]; `#` also matches the level
-    /// above it [MQTT-4.7.1-2].
+    /// above it.
     pub fn scan(&self, filter: &str, cursor: &mut Cursor, budget: &mut u32) -> Step {
         let exact = !filter.split('/').any(|level| level == "+" || level == "#");
         if exact && cursor.started() {

@@ -3,38 +3,21 @@
 //! keyed (parent, level token). A publish meets only filters whose levels match so far: nobody can make foreign topics
 //! slower. The map keys are the values in the arenas, nothing is stored twice.
 
-use std::hash::Hasher;
+use std::collections::BTreeMap;
 
 use hashbrown::HashTable;
-use siphasher::sip::SipHasher13;
 
 use super::pool::{List, NONE, Pool, Slot};
+use super::tokens::{HASH, Keys, PLUS, Tokens};
 
 const ROOT: u32 = 0;
-/// The tokens of the wildcards are never released.
-const PLUS: u32 = 0;
-const HASH: u32 = 1;
 /// A stack entry whose own filter matches, whatever stands below it.
 const MATCHED: u32 = u32::MAX;
 /// Scratch entries that are kept between publishes.
 pub(super) const SCRATCH: usize = 1024;
 
-/// A level name or share name, stored once.
-#[derive(Default)]
-struct Token {
-    name: Box<str>,
-    /// How many nodes and groups use it; the next free slot while unused.
-    uses: u32,
-}
-
-impl Slot for Token {
-    fn next_free(&mut self) -> &mut u32 {
-        &mut self.uses
-    }
-}
-
 /// A level of a filter with wildcards.
-pub(super) struct Node {
+struct Node {
     parent: u32,
     token: u32,
     /// The filter that ends here.
@@ -104,24 +87,6 @@ impl Slot for Filter {
     }
 }
 
-/// Two hash keys and what is hashed with them.
-#[derive(Clone, Copy)]
-pub(super) struct Keys(pub(super) [u64; 2]);
-
-impl Keys {
-    pub(super) fn text(self, text: &str) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.0[0], self.0[1]);
-        hasher.write(text.as_bytes());
-        hasher.finish()
-    }
-
-    pub(super) fn pair(self, a: u32, b: u32) -> u64 {
-        let mut hasher = SipHasher13::new_with_keys(self.0[0], self.0[1]);
-        hasher.write_u64(u64::from(a) << 32 | u64::from(b));
-        hasher.finish()
-    }
-}
-
 /// Buffers of a walk, kept so that a publish allocates nothing.
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -129,11 +94,17 @@ pub(super) struct Scratch {
     levels: Vec<u32>,
 }
 
+#[cfg(test)]
+impl Scratch {
+    pub(super) fn levels_capacity(&self) -> usize {
+        self.levels.capacity()
+    }
+}
+
 /// See the module.
 pub(super) struct Filters {
     keys: Keys,
-    tokens: Pool<Token>,
-    by_name: HashTable<u32>,
+    pub(super) tokens: Tokens,
     nodes: Pool<Node>,
     edges: HashTable<u32>,
     filters: Pool<Filter>,
@@ -162,16 +133,13 @@ impl Filters {
     pub(super) fn new(keys: [u64; 2]) -> Filters {
         let mut filters = Filters {
             keys: Keys(keys),
-            tokens: Pool::new(),
-            by_name: HashTable::new(),
+            tokens: Tokens::new(Keys(keys)),
             nodes: Pool::new(),
             edges: HashTable::new(),
             filters: Pool::new(),
             exact: HashTable::new(),
         };
         filters.nodes.insert(Node::new(NONE, NONE));
-        let wildcards = [filters.intern("+"), filters.intern("#")];
-        debug_assert_eq!(wildcards, [PLUS, HASH]);
         filters
     }
 
@@ -179,50 +147,13 @@ impl Filters {
         self.keys
     }
 
-    // Tokens.
-
-    /// The token of a name, unless nobody uses it.
-    pub(super) fn token(&self, name: &str) -> Option<u32> {
-        self.by_name.find(self.keys.text(name), |&token| *self.tokens[token].name == *name).copied()
-    }
-
-    /// The token of a name, used once more.
-    pub(super) fn intern(&mut self, name: &str) -> u32 {
-        if let Some(token) = self.token(name) {
-            self.tokens[token].uses += 1;
-            return token;
-        }
-        let token = self.tokens.insert(Token { name: name.into(), uses: 1 });
-        let (keys, tokens) = (self.keys, &self.tokens);
-        self.by_name.insert_unique(keys.text(name), token, |&token| keys.text(&tokens[token].name));
-        token
-    }
-
-    /// One use of a token less.
-    pub(super) fn release_token(&mut self, token: u32) {
-        self.tokens[token].uses -= 1;
-        if self.tokens[token].uses == 0 {
-            let hash = self.keys.text(&self.tokens[token].name);
-            if let Ok(entry) = self.by_name.find_entry(hash, |&other| other == token) {
-                entry.remove();
-            }
-            self.tokens.remove(token);
-        }
-    }
-
-    pub(super) fn token_name(&self, token: u32) -> &str {
-        &self.tokens[token].name
-    }
-
-    // Nodes.
-
     fn child(&self, parent: u32, token: u32) -> Option<u32> {
         let same = |&node: &u32| self.nodes[node].parent == parent && self.nodes[node].token == token;
         self.edges.find(self.keys.pair(parent, token), same).copied()
     }
 
     fn add_child(&mut self, parent: u32, level: &str) -> u32 {
-        let token = self.intern(level);
+        let token = self.tokens.intern(level);
         let node = self.nodes.insert(Node::new(parent, token));
         let above = &mut self.nodes[parent];
         above.children = (above.children + 1) | Node::wildcard_bit(token);
@@ -240,7 +171,7 @@ impl Filters {
                 entry.remove();
             }
             self.nodes.remove(node);
-            self.release_token(token);
+            self.tokens.release(token);
             let above = &mut self.nodes[parent];
             above.children = (above.children - 1) & !Node::wildcard_bit(token);
             node = parent;
@@ -254,14 +185,12 @@ impl Filters {
         loop {
             let rest = levels.clone();
             let Some(level) = levels.next() else { return (node, rest) };
-            match self.token(level).and_then(|token| self.child(node, token)) {
+            match self.tokens.find(level).and_then(|token| self.child(node, token)) {
                 Some(child) => node = child,
                 None => return (node, rest),
             }
         }
     }
-
-    // Filters.
 
     /// The filter, if anybody subscribed to it.
     pub(super) fn find(&self, filter: &str) -> Option<u32> {
@@ -326,7 +255,7 @@ impl Filters {
         };
         let mut levels = Vec::new();
         while node != ROOT {
-            levels.push(self.token_name(self.nodes[node].token));
+            levels.push(self.tokens.name(self.nodes[node].token));
             node = self.nodes[node].parent;
         }
         levels.reverse();
@@ -343,7 +272,7 @@ impl Filters {
     /// level the name before `+` before `#`, deeper ones first. Returns the number of nodes visited.
     ///
     /// A wildcard at the root does not match a topic that starts with `$` [MQTT-4.7.2-1]; `#` also matches the level
-    /// above it [MQTT-4.7.1-2].
+    /// above it.
     pub(super) fn matches(&self, topic: &str, scratch: &mut Scratch, mut hit: impl FnMut(u32)) -> u32 {
         let mut visited = 1u32;
         let same = |&index: &u32| matches!(&self.filters[index].name, Name::Exact(name) if **name == *topic);
@@ -369,7 +298,7 @@ impl Filters {
             }
             if depth as usize == levels.len() && !all_read {
                 match unread.next() {
-                    Some(level) => levels.push(self.token(level).unwrap_or(NONE)),
+                    Some(level) => levels.push(self.tokens.find(level).unwrap_or(NONE)),
                     None => all_read = true,
                 }
             }
@@ -395,4 +324,70 @@ impl Filters {
         levels.shrink_to(SCRATCH);
         visited
     }
+
+    /// Slots in all arenas, used or not.
+    #[cfg(test)]
+    pub(super) fn arena_capacity(&self) -> usize {
+        self.tokens.capacity() + self.nodes.capacity() + self.filters.capacity()
+    }
+
+    /// Whether one filter matches a topic.
+    pub(super) fn matches_one(&self, index: u32, topic: &str, scratch: &mut Scratch) -> bool {
+        let mut node = match &self.filters[index].name {
+            Name::Exact(name) => return **name == *topic,
+            Name::Wild(node) => *node,
+        };
+        let path = &mut scratch.levels;
+        path.clear();
+        while node != ROOT {
+            path.push(self.nodes[node].token);
+            node = self.nodes[node].parent;
+        }
+        if topic.starts_with('$') && matches!(path.last(), Some(&PLUS | &HASH)) {
+            return false;
+        }
+        let mut levels = topic.split('/');
+        for &token in path.iter().rev() {
+            match levels.next() {
+                _ if token == HASH => return true,
+                Some(level) if token == PLUS || *level == *self.tokens.name(token) => {}
+                _ => return false,
+            }
+        }
+        levels.next().is_none()
+    }
+
+    /// Panics when maps, counts and links disagree; `group_names` are the tokens that groups use.
+    pub(super) fn check(&self, group_names: impl Iterator<Item = u32>) {
+        let mut children = BTreeMap::<u32, u32>::new();
+        let mut uses = BTreeMap::from([(PLUS, 1u32), (HASH, 1)]);
+        for &index in &self.edges {
+            let node = &self.nodes[index];
+            assert_eq!(self.child(node.parent, node.token), Some(index));
+            assert!(node.children != 0 || node.filter != NONE, "a node nothing needs");
+            *children.entry(node.parent).or_default() += 1;
+            *children.entry(node.parent).or_default() |= Node::wildcard_bit(node.token);
+            *uses.entry(node.token).or_default() += 1;
+        }
+        for index in self.edges.iter().copied().chain([ROOT]) {
+            assert_eq!(self.nodes[index].children, children.get(&index).copied().unwrap_or(0));
+        }
+        assert_eq!(self.nodes.len(), self.edges.len() + 1);
+        for name in group_names {
+            *uses.entry(name).or_default() += 1;
+        }
+        self.tokens.check(&uses);
+        let mut count = 0;
+        for filter in self.all() {
+            count += 1;
+            assert_eq!(self.find(&self.name(filter)), Some(filter));
+        }
+        assert_eq!(self.filters.len(), count);
+    }
+}
+
+/// The size of a trie node.
+#[cfg(test)]
+pub(super) const fn node_size() -> usize {
+    size_of::<Node>()
 }

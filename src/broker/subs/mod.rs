@@ -5,10 +5,13 @@
 
 mod dump;
 mod filters;
+#[cfg(test)]
+pub(super) mod oracle;
 mod pool;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use hashbrown::HashTable;
 
@@ -26,7 +29,7 @@ pub const MAX_SUBSCRIPTIONS_PER_SESSION: u32 = 1_000_000;
 /// level costs about 50 bytes for as little as two bytes of filter.
 pub const MAX_WILDCARD_NODES_PER_SESSION: u32 = 250_000;
 
-/// Subscription options [MQTT-3.8.3.1].
+/// Subscription options (MQTT 5, 3.8.3.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct SubOptions {
     /// The granted QoS.

@@ -58,6 +58,12 @@ impl<T: Slot> Pool<T> {
         self.len as usize
     }
 
+    /// Slots, used or not.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.chunks.len() * CHUNK
+    }
+
     /// Adds a value. The 2^32 indices cannot run out before the memory does.
     pub(super) fn insert(&mut self, value: T) -> u32 {
         if self.first_free == NONE {

@@ -1,4 +1,4 @@
-//! Shared subscriptions: a group is a share name and a filter [MQTT-4.8.2-1]. Each message goes to one member, in
+//! Shared subscriptions: a group is a share name and a filter (MQTT 5, 4.8.2). Each message goes to one member, in
 //! strict rotation among those online; offline members are asked only when none of those takes it. That differs from
 //! C Mosquitto, which keeps offline members in the rotation and so loses every QoS 0 message whose turn is theirs.
 
@@ -8,17 +8,21 @@ use super::{Match, OfOwner, OfSession, Record, SessionId, Sink, SubList, Subs};
 /// The most members one message is offered to: a group full of members that refuse must not stall the broker.
 const MAX_TRIES: u32 = 64;
 
+/// The most shared subscriptions of a session that are searched for the one a message came from: a session with many of
+/// them and many unacknowledged messages must not stall the broker when it ends. Passing on is a courtesy to QoS 1.
+const MAX_PASS_ON: usize = 256;
+
 /// A group of shared subscriptions.
 pub(super) struct Group {
     /// The token of its share name.
-    name: u32,
+    pub(super) name: u32,
     pub(super) filter: u32,
     /// Its neighbours among the groups of the filter.
     in_filter: Link,
     /// The members whose sessions are connected, the one whose turn it is first.
-    online: List,
+    pub(super) online: List,
     /// The other members, likewise.
-    offline: List,
+    pub(super) offline: List,
 }
 
 impl Default for Group {
@@ -69,11 +73,13 @@ impl Subs {
         }
     }
 
-    /// Gives a message that the member `leaving` has not acknowledged to another member of its group [MQTT-4.8.2-5].
-    /// The group is the one among the groups of the session whose filters match `topic`; those whose subscription
-    /// identifier is `sub_id` come first, and `skip` of them are passed over, for a session that has the message from
-    /// several groups. False when there is no such group or nobody takes the message. To be called while the session
-    /// still has its subscriptions.
+    /// Gives a message that the member `leaving` has not acknowledged to another member of its group. Not for QoS 2
+    /// messages that were already sent, which go to nobody else [MQTT-4.8.2-5].
+    ///
+    /// The group is found among the latest 256 shared subscriptions of the session, whose filters match
+    /// `topic`; those with the subscription identifier `sub_id` come first, and `skip` of them are passed over, for a
+    /// session that has the message from several groups. False when there is no such group or nobody takes the
+    /// message. To be called while the session still has its subscriptions.
     pub fn pass_on(
         &mut self,
         list: &SubList,
@@ -83,20 +89,15 @@ impl Subs {
         skip: usize,
         sink: &mut impl Sink,
     ) -> bool {
-        if list.shared == 0 {
-            return false;
-        }
-        let mut scratch = std::mem::take(&mut self.scratch);
+        let shared = (list.shared as usize).min(MAX_PASS_ON);
         let mut groups = Vec::new();
-        self.filters.matches(topic, &mut scratch, |filter| {
-            for group in self.groups.iter::<OfFilter>(self.filters[filter].groups) {
-                if let Some(member) = self.find_member(leaving, list, group) {
-                    groups.push((self.records[member].id != sub_id, group));
-                }
+        for index in self.records.iter::<OfSession>(list.records).take(shared) {
+            let Record { owner, id, .. } = self.records[index];
+            if self.filters.matches_one(self.groups[owner].filter, topic, &mut self.scratch) {
+                groups.push((id != sub_id, owner));
             }
-        });
-        self.scratch = scratch;
-        // Stable: groups with the same answer stay in the order in which the message was offered to them.
+        }
+        // Stable, so that `skip` counts the same way as long as the session subscribes to nothing else.
         groups.sort_by_key(|&(other_id, _)| other_id);
         groups.get(skip).is_some_and(|&(_, group)| self.offer(group, Some(leaving), sink).0)
     }
@@ -121,11 +122,11 @@ impl Subs {
     }
 
     pub(super) fn share_name(&self, group: u32) -> &str {
-        self.filters.token_name(self.groups[group].name)
+        self.filters.tokens.name(self.groups[group].name)
     }
 
     pub(super) fn find_group(&self, filter: u32, share: &str) -> Option<u32> {
-        let name = self.filters.token(share)?;
+        let name = self.filters.tokens.find(share)?;
         let same = |&group: &u32| self.groups[group].filter == filter && self.groups[group].name == name;
         self.group_index.find(self.filters.keys().pair(filter, name), same).copied()
     }
@@ -145,7 +146,7 @@ impl Subs {
     /// Makes a new record a member of the group with this name at a filter.
     pub(super) fn join(&mut self, index: u32, filter: u32, share: &str, online: bool) {
         let group = self.find_group(filter, share).unwrap_or_else(|| {
-            let name = self.filters.intern(share);
+            let name = self.filters.tokens.intern(share);
             let group = self.groups.insert(Group { name, filter, ..Group::default() });
             self.groups.push_back::<OfFilter>(&mut self.filters[filter].groups, group);
             let (keys, groups) = (self.filters.keys(), &self.groups);
@@ -177,7 +178,7 @@ impl Subs {
         }
         self.groups.unlink::<OfFilter>(&mut self.filters[filter].groups, owner);
         self.groups.remove(owner);
-        self.filters.release_token(name);
+        self.filters.tokens.release(name);
         self.filters.release(filter);
     }
 }
