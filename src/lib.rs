@@ -7,6 +7,7 @@
 pub mod broker;
 pub mod config;
 pub mod log_macros;
+pub mod os;
 pub mod slab;
 pub mod thin;
 pub mod timer;
