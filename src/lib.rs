@@ -7,6 +7,7 @@
 pub mod broker;
 pub mod config;
 pub mod log_macros;
+pub mod logging;
 pub mod os;
 pub mod slab;
 pub mod thin;
