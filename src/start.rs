@@ -22,7 +22,7 @@ use crate::{logging, notice};
 const PARTS: [(&str, bool); 5] =
     [("Bridge", false), ("Persistence", false), ("TLS", false), ("TLS-PSK", false), ("Websockets", false)];
 
-/// Why the broker did not start, or stopped on its own. `Display` is the line to log.
+/// Why the broker did not start, or stopped on its own. `Display` gives the lines to log.
 #[derive(Debug)]
 pub enum StartError {
     /// The configuration is not valid.
@@ -102,7 +102,9 @@ pub fn main(args: &[OsString]) -> i32 {
     match result {
         Ok(()) => 0,
         Err(error) => {
-            error!("{error}");
+            for line in error.to_string().lines() {
+                error!("{line}");
+            }
             error.exit_status()
         }
     }

@@ -26,7 +26,8 @@ pub fn wall_s() -> u64 {
 
 /// Seconds and nanoseconds of one clock, `None` when it is missing or stands before its epoch.
 fn read(clock: libc::clockid_t) -> Option<(u64, u64)> {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a zeroed timespec is a valid one; some systems have fields of padding that cannot be named.
+    let mut time: libc::timespec = unsafe { std::mem::zeroed() };
     // SAFETY: `time` is a valid timespec for the duration of the call.
     if unsafe { libc::clock_gettime(clock, &raw mut time) } != 0 {
         return None;
