@@ -1,1 +1,3 @@
 //! Integration tests: real broker, real sockets.
+
+mod cli;

@@ -1,0 +1,229 @@
+//! From the command line to a running broker, in the order an operator can see: arguments, configuration, privileges,
+//! umask, background, pid file, log, and then the event loop.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use log::{error, info, warn};
+
+use crate::cli::{self, Action, Arguments, CliError};
+use crate::config::Config;
+use crate::os::notify::Notifier;
+use crate::os::pidfile::PidFile;
+use crate::os::signals::Signals;
+use crate::os::umask::UmaskError;
+use crate::os::users::{self, Identity, UserError};
+use crate::os::{daemon, limits, private_file, umask};
+use crate::{logging, notice};
+
+/// Parts that not every build has, and whether this one does; each is named in a line at start.
+const PARTS: [(&str, bool); 5] =
+    [("Bridge", false), ("Persistence", false), ("TLS", false), ("TLS-PSK", false), ("Websockets", false)];
+
+/// Why the broker did not start, or stopped on its own. `Display` gives the lines to log.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration is not valid.
+    Config(String),
+    /// Privileges could not be dropped.
+    User(UserError),
+    /// `UMASK_SET` is not a mask.
+    Umask(UmaskError),
+    /// No way to the background.
+    Daemon(io::Error),
+    /// The pid file cannot be written.
+    PidFile(PathBuf, io::Error),
+    /// Signals cannot be handled.
+    Signals(io::Error),
+}
+
+impl StartError {
+    /// The exit status of the process.
+    #[must_use]
+    pub fn exit_status(&self) -> i32 {
+        match self {
+            StartError::Daemon(_) | StartError::Signals(_) => 1,
+            StartError::Config(_) | StartError::Umask(_) => 3,
+            StartError::User(error) => error.exit_status(),
+            StartError::PidFile(..) => 14,
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Config(error) => f.write_str(error),
+            StartError::User(error) => error.fmt(f),
+            StartError::Umask(error) => error.fmt(f),
+            StartError::Daemon(error) => write!(f, "Error: Unable to go to the background: {error}"),
+            StartError::PidFile(path, error) => {
+                write!(f, "Error: Unable to write pid file {}: {error}", path.display())
+            }
+            StartError::Signals(error) => write!(f, "Error: Unable to handle signals: {error}"),
+        }
+    }
+}
+
+/// The broker from start to end. Takes the arguments behind the program's name and returns the exit status.
+///
+/// Unlike C Mosquitto 2.1.2, which logs that it terminates whenever it ends, this does so only for a broker that ran.
+#[must_use]
+pub fn main(args: &[OsString]) -> i32 {
+    logging::install();
+    let arguments = match cli::parse(args) {
+        Ok(arguments) => arguments,
+        Err(error @ CliError::Unknown(_)) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            print(cli::USAGE);
+            return CliError::EXIT_STATUS;
+        }
+        Err(error) => {
+            error!("{error}");
+            return CliError::EXIT_STATUS;
+        }
+    };
+    let result = match arguments.action {
+        Action::Help => {
+            print(cli::USAGE);
+            Ok(())
+        }
+        Action::Version => {
+            print(cli::VERSION_TEXT);
+            Ok(())
+        }
+        Action::TestConfig => {
+            read_config(&arguments.config_files, &arguments.ports).map(|_| info!("Configuration file is OK."))
+        }
+        Action::Run => run(&arguments),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                error!("{line}");
+            }
+            error.exit_status()
+        }
+    }
+}
+
+/// Prints to standard output; a reader that went away is no error.
+fn print(text: &str) {
+    let mut stdout = io::stdout();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Everything after the command line, up to the end of the process.
+fn run(arguments: &Arguments) -> Result<(), StartError> {
+    let config = read_config(&arguments.config_files, &arguments.ports)?;
+    let environment = users::Environment::of_process();
+    match users::drop_privileges(&config.global.user, &environment).map_err(StartError::User)? {
+        Identity::Unchanged => {}
+        Identity::Root => warn!("Warning: Mosquitto should not be run as root/administrator."),
+        Identity::Name(name) => info!("Info: running mosquitto as user: {name}."),
+        Identity::Id(id) => info!("Info: running mosquitto as user id: {id}."),
+    }
+    umask::set_from_environment().map_err(StartError::Umask)?;
+    if arguments.daemon {
+        daemon::daemonise().map_err(StartError::Daemon)?;
+    }
+    // Lives until the end of this function, whichever way it ends.
+    let _pid_file = match &config.global.pid_file {
+        Some(path) => Some(PidFile::write(path).map_err(|error| StartError::PidFile(path.clone(), error))?),
+        None => None,
+    };
+    // A database is restored here: its lines still go to standard error.
+    logging::init(&config.global.log, arguments.verbosity);
+    greet(&config);
+    if let Err(error) = limits::raise_open_files() {
+        warn!("Warning: Unable to raise the limit of open files: {error}");
+    }
+    let notifier = Notifier::from_environment().unwrap_or_else(|error| {
+        warn!("Warning: The service manager cannot be told about the start: {error}");
+        None
+    });
+    serve(config, notifier)
+}
+
+/// The lines that say what was started.
+fn greet(config: &Config) {
+    info!("{} starting", cli::VERSION);
+    match &config.file {
+        Some(path) => info!("Config loaded from {}.", path.display()),
+        None => info!("Using default config."),
+    }
+    for (part, available) in PARTS {
+        info!("{part} support {}available.", if available { "" } else { "NOT " });
+    }
+    if private_file::symlinks_allowed() {
+        notice!("MOSQUITTO_UNSAFE_ALLOW_SYMLINKS is set: symbolic links to sensitive files are followed.");
+    }
+    if config.local_only {
+        warn!("Starting in local only mode. Connections will only be possible from clients running on this machine.");
+        warn!("Create a configuration file which defines a listener to allow remote access.");
+        warn!("For more details see https://mosquitto.org/documentation/authentication-methods/");
+    }
+}
+
+/// Opens the listeners and runs the event loop until a signal ends it.
+fn serve(config: Config, notifier: Option<Notifier>) -> Result<(), StartError> {
+    let _ = config;
+    let signals = Signals::install().map_err(StartError::Signals)?;
+    info!("{} running", cli::VERSION);
+    if let Some(error) = notifier.as_ref().and_then(|notifier| notifier.ready().err()) {
+        warn!("Warning: The service manager cannot be told about the start: {error}");
+    }
+    loop {
+        let signals = signals.take();
+        if signals.rotate_log() {
+            logging::reopen();
+        }
+        if signals.terminate() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    info!("{} terminating", cli::VERSION);
+    Ok(())
+}
+
+/// Reads the configuration files one on top of the other and logs what they have to say.
+fn read_config(files: &[PathBuf], ports: &[u16]) -> Result<Config, StartError> {
+    let mut config = None;
+    for file in files {
+        config = Some(load(file, config.take())?);
+    }
+    Ok(match config {
+        Some(config) => finish(config, ports),
+        None => Config::local_only(ports),
+    })
+}
+
+/// Stand-in for the parser: knows three options.
+fn load(path: &Path, earlier: Option<Config>) -> Result<Config, StartError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        StartError::Config(format!("Error: Unable to open config file {}: {error}", path.display()))
+    })?;
+    let mut config = earlier.unwrap_or_else(|| Config::local_only(&[]));
+    config.file = Some(path.into());
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["pid_file", value] => config.global.pid_file = Some(value.into()),
+            ["user", value] => config.global.user = value.into(),
+            ["log_dest", "file", value] => {
+                config.global.log.stderr = false;
+                config.global.log.file = Some(value.into());
+            }
+            _ => return Err(StartError::Config("Error: Unknown configuration variable.".into())),
+        }
+    }
+    Ok(config)
+}
+
+/// Stand-in for the checks after the last file.
+fn finish(config: Config, ports: &[u16]) -> Config {
+    Config { listeners: Config::local_only(ports).listeners, ..config }
+}
