@@ -9,6 +9,8 @@ pub mod options;
 mod parse;
 mod reload;
 mod store;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::path::PathBuf;

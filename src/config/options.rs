@@ -81,6 +81,16 @@ pub enum Lack {
 }
 
 impl OptionRow {
+    /// True when `word`, a value the row accepted, only says what holds anyway. A file called `none` does not.
+    pub(super) fn is_default(&self, word: &str) -> bool {
+        match self.kind {
+            Kind::Bool(_) => value::boolean(word) == value::boolean(self.default),
+            Kind::Int { .. } => value::integer(word) == value::integer(self.default),
+            Kind::Choice(..) => word == self.default,
+            Kind::Text(..) | Kind::Words(..) | Kind::Gone(_) => false,
+        }
+    }
+
     const fn alias(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
         self

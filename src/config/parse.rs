@@ -212,12 +212,13 @@ impl Parser {
         let word = rest.split([' ', '\t']).next().unwrap_or_default();
         self.store(row, word, rest)?;
         match row.lack {
-            Some(Lack::Error(feature)) if word != row.default => Err(ErrorKind::Unavailable(feature)),
-            Some(Lack::Warning(feature)) if word != row.default => {
+            Some(_) if row.is_default(word) => Ok(()),
+            Some(Lack::Error(feature)) => Err(ErrorKind::Unavailable(feature)),
+            Some(Lack::Warning(feature)) => {
                 self.warn_unavailable(feature);
                 Ok(())
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
