@@ -4,12 +4,12 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use log::{error, info, warn};
 
 use crate::cli::{self, Action, Arguments, CliError};
-use crate::config::Config;
+use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES, Severity};
 use crate::os::notify::Notifier;
 use crate::os::pidfile::PidFile;
 use crate::os::signals::Signals;
@@ -26,7 +26,7 @@ const PARTS: [(&str, bool); 5] =
 #[derive(Debug)]
 pub enum StartError {
     /// The configuration is not valid.
-    Config(String),
+    Config(ConfigError),
     /// Privileges could not be dropped.
     User(UserError),
     /// `UMASK_SET` is not a mask.
@@ -55,7 +55,7 @@ impl StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Config(error) => f.write_str(error),
+            StartError::Config(error) => error.fmt(f),
             StartError::User(error) => error.fmt(f),
             StartError::Umask(error) => error.fmt(f),
             StartError::Daemon(error) => write!(f, "Error: Unable to go to the background: {error}"),
@@ -162,9 +162,9 @@ fn greet(config: &Config) {
         notice!("MOSQUITTO_UNSAFE_ALLOW_SYMLINKS is set: symbolic links to sensitive files are followed.");
     }
     if config.local_only {
-        warn!("Starting in local only mode. Connections will only be possible from clients running on this machine.");
-        warn!("Create a configuration file which defines a listener to allow remote access.");
-        warn!("For more details see https://mosquitto.org/documentation/authentication-methods/");
+        for line in LOCAL_ONLY_LINES {
+            warn!("{line}");
+        }
     }
 }
 
@@ -194,36 +194,23 @@ fn serve(config: Config, notifier: Option<Notifier>) -> Result<(), StartError> {
 fn read_config(files: &[PathBuf], ports: &[u16]) -> Result<Config, StartError> {
     let mut config = None;
     for file in files {
-        config = Some(load(file, config.take())?);
+        let loaded = Config::load(file, config.take()).map_err(StartError::Config)?;
+        tell(&loaded.lines);
+        config = Some(loaded.config);
     }
-    Ok(match config {
-        Some(config) => finish(config, ports),
-        None => Config::local_only(ports),
-    })
+    let Some(config) = config else { return Ok(Config::local_only(ports)) };
+    let loaded = config.finish(ports);
+    tell(&loaded.lines);
+    Ok(loaded.config)
 }
 
-/// Stand-in for the parser: knows three options.
-fn load(path: &Path, earlier: Option<Config>) -> Result<Config, StartError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        StartError::Config(format!("Error: Unable to open config file {}: {error}", path.display()))
-    })?;
-    let mut config = earlier.unwrap_or_else(|| Config::local_only(&[]));
-    config.file = Some(path.into());
-    for line in text.lines().filter(|line| !line.is_empty()) {
-        match line.split(' ').collect::<Vec<_>>()[..] {
-            ["pid_file", value] => config.global.pid_file = Some(value.into()),
-            ["user", value] => config.global.user = value.into(),
-            ["log_dest", "file", value] => {
-                config.global.log.stderr = false;
-                config.global.log.file = Some(value.into());
-            }
-            _ => return Err(StartError::Config("Error: Unknown configuration variable.".into())),
+/// Logs what a configuration has to say.
+fn tell(lines: &[(Severity, String)]) {
+    for (severity, line) in lines {
+        match severity {
+            Severity::Warning => warn!("{line}"),
+            Severity::Notice => notice!("{line}"),
+            Severity::Information => info!("{line}"),
         }
     }
-    Ok(config)
-}
-
-/// Stand-in for the checks after the last file.
-fn finish(config: Config, ports: &[u16]) -> Config {
-    Config { listeners: Config::local_only(ports).listeners, ..config }
 }
