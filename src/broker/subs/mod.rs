@@ -157,7 +157,7 @@ struct Record {
     in_owner: Link,
     in_session: Link,
     id: u32,
-    /// Trie nodes made for it, charged to the session as long as it lives.
+    /// Trie nodes made for it, charged to the session as long as it lives, even when others need them longer.
     nodes: u16,
     options: u8,
     flags: u8,
