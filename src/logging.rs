@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use log::{Level, LevelFilter, Metadata, Record};
 
-use crate::config::{Log, LogTypes};
+use crate::config::{Log, LogTypes, Severity};
 use crate::log_macros::{NOTICE, SUBSCRIBE, UNSUBSCRIBE, WEBSOCKETS};
 use crate::os::syslog::{self, Priority};
 use crate::os::{clock, local_time, private_file};
@@ -74,6 +74,17 @@ pub fn reopen() {
             sink.configure(&config);
         }
     });
+}
+
+/// Logs what a configuration has to say.
+pub fn tell(lines: &[(Severity, String)]) {
+    for (severity, line) in lines {
+        match severity {
+            Severity::Warning => log::warn!("{line}"),
+            Severity::Notice => crate::notice!("{line}"),
+            Severity::Information => log::info!("{line}"),
+        }
+    }
 }
 
 /// Hands over the lines that wait to be published: the rest of the topic behind `$SYS/broker/log/` and the text, the

@@ -147,7 +147,7 @@ impl<T> Slab<T> {
         let slot = &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK];
         let Slot::Taken(value) = std::mem::replace(slot, Slot::Free { next: self.first_free }) else { return None };
         let generation = &mut self.generations[index as usize];
-        *generation = (*generation + 1) & GENERATION_MASK as u16;
+        *generation = (*generation + 1) & GENERATION_MASK;
         self.first_free = index;
         self.len -= 1;
         Some(value)

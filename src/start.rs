@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use log::{error, info, warn};
 
 use crate::cli::{self, Action, Arguments, CliError};
-use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES, Severity};
+use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES};
+use crate::net::{EventLoop, ListenError};
 use crate::os::notify::Notifier;
 use crate::os::pidfile::PidFile;
 use crate::os::signals::Signals;
 use crate::os::umask::UmaskError;
 use crate::os::users::{self, Identity, UserError};
-use crate::os::{daemon, limits, private_file, umask};
+use crate::os::{daemon, limits, private_file, random, umask};
 use crate::{logging, notice};
 
 /// Parts that not every build has, and whether this one does; each is named in a line at start.
@@ -37,6 +38,10 @@ pub enum StartError {
     PidFile(PathBuf, io::Error),
     /// Signals cannot be handled.
     Signals(io::Error),
+    /// A listener cannot be opened.
+    Listen(ListenError),
+    /// The event loop cannot wait for events.
+    Poll(io::Error),
 }
 
 impl StartError {
@@ -44,7 +49,7 @@ impl StartError {
     #[must_use]
     pub fn exit_status(&self) -> i32 {
         match self {
-            StartError::Daemon(_) | StartError::Signals(_) => 1,
+            StartError::Daemon(_) | StartError::Signals(_) | StartError::Listen(_) | StartError::Poll(_) => 1,
             StartError::Config(_) | StartError::Umask(_) => 3,
             StartError::User(error) => error.exit_status(),
             StartError::PidFile(..) => 14,
@@ -63,6 +68,8 @@ impl fmt::Display for StartError {
                 write!(f, "Error: Unable to write pid file {}: {error}", path.display())
             }
             StartError::Signals(error) => write!(f, "Error: Unable to handle signals: {error}"),
+            StartError::Listen(error) => error.fmt(f),
+            StartError::Poll(error) => write!(f, "Error: Unable to wait for events: {error}"),
         }
     }
 }
@@ -145,7 +152,7 @@ fn run(arguments: &Arguments) -> Result<(), StartError> {
         warn!("Warning: The service manager cannot be told about the start: {error}");
         None
     });
-    serve(config, notifier)
+    serve(config, &arguments.ports, notifier)
 }
 
 /// The lines that say what was started.
@@ -169,25 +176,13 @@ fn greet(config: &Config) {
 }
 
 /// Opens the listeners and runs the event loop until a signal ends it.
-fn serve(config: Config, notifier: Option<Notifier>) -> Result<(), StartError> {
-    let _ = config;
+fn serve(config: Config, ports: &[u16], notifier: Option<Notifier>) -> Result<(), StartError> {
     let signals = Signals::install().map_err(StartError::Signals)?;
+    let hash_keys = [random::seed(), random::seed()];
+    let mut event_loop =
+        EventLoop::new(config, ports.to_vec(), signals, notifier, hash_keys).map_err(StartError::Listen)?;
     info!("{} running", cli::VERSION);
-    if let Some(error) = notifier.as_ref().and_then(|notifier| notifier.ready().err()) {
-        warn!("Warning: The service manager cannot be told about the start: {error}");
-    }
-    loop {
-        let signals = signals.take();
-        if signals.rotate_log() {
-            logging::reopen();
-        }
-        if signals.terminate() {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    info!("{} terminating", cli::VERSION);
-    Ok(())
+    event_loop.run().map_err(StartError::Poll)
 }
 
 /// Reads the configuration files one on top of the other and logs what they have to say.
@@ -195,22 +190,11 @@ fn read_config(files: &[PathBuf], ports: &[u16]) -> Result<Config, StartError> {
     let mut config = None;
     for file in files {
         let loaded = Config::load(file, config.take()).map_err(StartError::Config)?;
-        tell(&loaded.lines);
+        logging::tell(&loaded.lines);
         config = Some(loaded.config);
     }
     let Some(config) = config else { return Ok(Config::local_only(ports)) };
     let loaded = config.finish(ports);
-    tell(&loaded.lines);
+    logging::tell(&loaded.lines);
     Ok(loaded.config)
-}
-
-/// Logs what a configuration has to say.
-fn tell(lines: &[(Severity, String)]) {
-    for (severity, line) in lines {
-        match severity {
-            Severity::Warning => warn!("{line}"),
-            Severity::Notice => notice!("{line}"),
-            Severity::Information => info!("{line}"),
-        }
-    }
 }

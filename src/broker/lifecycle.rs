@@ -83,19 +83,24 @@ impl Broker {
     /// Attaches a connection to the session of its client id, which is resumed or made. A connection that had it is taken
     /// over: an [`Action`] closes it.
     pub fn connect(&mut self, now: Now, request: ConnectRequest<'_>) -> Result<Connected, ConnectRefused> {
-        let resumed = self.sessions.find(request.client_id).and_then(|id| self.take_over(now, id, request.clean_start));
+        let existing = self.sessions.find(request.client_id);
+        let old_conn = existing.and_then(|id| self.conn_of(id));
+        let resumed = existing.and_then(|id| self.take_over(now, id, request.clean_start));
         let id = match resumed {
             Some(id) => id,
             None => {
                 if self.settings.global_max_clients.is_some_and(|max| self.sessions.len() >= max as usize) {
                     return Err(ConnectRefused::TooManyClients);
                 }
-                if self.over_memory() {
+                if existing.is_none() && self.over_memory() {
                     return Err(ConnectRefused::OutOfMemory);
                 }
                 self.sessions.insert(request.client_id, request.version).ok_or(ConnectRefused::TooManyClients)?
             }
         };
+        if let Some(conn) = old_conn {
+            self.actions.push_back(Action::TakeOver { conn, by: id });
+        }
         let expiry_s = self.capped_expiry(request.expiry_s);
         let Some(session) = self.sessions.get_mut(id) else { return Err(ConnectRefused::TooManyClients) };
         session.attachment = Attachment::Online(request.conn);
@@ -132,8 +137,7 @@ impl Broker {
         let session = self.sessions.get_mut(id)?;
         let will = session.take_will();
         let ends = match session.attachment {
-            Attachment::Online(old) => {
-                self.actions.push_back(Action::TakeOver(old));
+            Attachment::Online(_) => {
                 session.attachment = Attachment::Offline;
                 let ends = clean_start || session.expiry_s == 0;
                 // A will with a delay is void once the client is back, whatever becomes of the session.

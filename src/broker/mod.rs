@@ -23,6 +23,9 @@ pub mod sys;
 pub mod will;
 
 use std::collections::VecDeque;
+use std::hash::Hasher;
+
+use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::config::Global;
 use crate::slab::Key;
@@ -53,7 +56,12 @@ pub struct ConnId(pub Key);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
     /// Another connection has taken its session over; close it [MQTT-3.1.4-3].
-    TakeOver(ConnId),
+    TakeOver {
+        /// The connection that has lost its session.
+        conn: ConnId,
+        /// The session of the new connection.
+        by: SessionId,
+    },
 }
 
 /// The core. Owns every table; see the module documentation.
@@ -71,6 +79,8 @@ pub struct Broker {
     dirty: Vec<ConnId>,
     actions: VecDeque<Action>,
     publish_stamp: u32,
+    id_key: [u64; 2],
+    ids_generated: u64,
     sweep: lifecycle::Sweep,
     sys: Sys,
 }
@@ -93,6 +103,8 @@ impl Broker {
             dirty: Vec::new(),
             actions: VecDeque::new(),
             publish_stamp: 0,
+            id_key: [hash_keys[0], !hash_keys[1]],
+            ids_generated: 0,
         }
     }
 
@@ -188,6 +200,28 @@ impl Broker {
         self.sessions.get(id).map_or("", |session| session.client_id())
     }
 
+    /// Seconds the session outlives its connection.
+    #[must_use]
+    pub fn session_expiry(&self, id: SessionId) -> u32 {
+        self.sessions.get(id).map_or(0, |session| session.expiry_s)
+    }
+
+    /// A client id nobody has: `prefix` and 16 bytes that cannot be guessed, in hexadecimal groups.
+    pub fn generate_client_id(&mut self, prefix: &str) -> String {
+        loop {
+            // A keyed hash of a counter: as good as random to whoever does not know the key, and it replays.
+            self.ids_generated += 1;
+            let mut hasher = SipHasher24::new_with_keys(self.id_key[0], self.id_key[1]);
+            hasher.write_u64(self.ids_generated);
+            let hex = format!("{:032X}", hasher.finish128().as_u128());
+            let id = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+            let id = format!("{prefix}{id}");
+            if self.sessions.find(&id).is_none() {
+                return id;
+            }
+        }
+    }
+
     /// The subscription tree as text, as SIGUSR2 prints it.
     pub fn write_tree(&self, out: &mut String) {
         self.subs.write_tree(|id| self.client_id(id).to_string(), out);
@@ -197,10 +231,9 @@ impl Broker {
     #[cfg(any(debug_assertions, test))]
     pub fn check_invariants(&self) {
         self.sessions.check_invariants();
-        //SUBS
-        for (id, session) in self.sessions.iter() {
-            if let Some(conn) = session.conn() {
-                assert!(!session.dirty || self.dirty.contains(&conn), "{id:?} is dirty and listed");
+        self.subs.check_invariants();
+        for (_, session) in self.sessions.iter() {
+            if session.online() {
                 assert_eq!(session.ends_ms, 0, "a connected session does not expire");
             } else {
                 let due = session.details.as_ref().map_or(0, |details| details.will_due_ms);

@@ -5,6 +5,8 @@
 pub mod alloc;
 pub mod clock;
 pub mod daemon;
+pub mod errors;
+pub mod interfaces;
 pub mod limits;
 pub mod local_time;
 pub mod notify;

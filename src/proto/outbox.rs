@@ -161,8 +161,7 @@ mod tests {
     use crate::wire::QoS;
 
     fn message(payload: &[u8]) -> Msg {
-        let new =
-            NewMessage { topic: "t", payload, qos: QoS::AtMostOnce, retain: false, props: &[], expiry_s: None };
+        let new = NewMessage { topic: "t", payload, qos: QoS::AtMostOnce, retain: false, props: &[], expiry_s: None };
         Msg::new(Now::default(), &new).unwrap()
     }
 
