@@ -4,7 +4,7 @@
 /// Bits of a key that hold the index; the rest hold the generation.
 const INDEX_BITS: u32 = 22;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
-const GENERATION_MASK: u32 = (1 << (32 - INDEX_BITS)) - 1;
+const GENERATION_MASK: u16 = (1 << (32 - INDEX_BITS)) - 1;
 const CHUNK: usize = 64;
 const NO_FREE: u32 = u32::MAX;
 

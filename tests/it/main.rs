@@ -1,3 +1,11 @@
-//! Integration tests: real broker, real sockets.
+//! Tests from the outside: the built broker, real sockets on loopback, third-party clients.
 
+mod broker;
 mod cli;
+mod client;
+mod debian_clients;
+mod packet_cases;
+mod rumqttc_clients;
+mod script;
+mod tokens;
+mod vectors;
