@@ -448,7 +448,7 @@ mod tests {
             let payload = vec![b'x'; i];
             flow.push(message(&payload, QoS::from_bits(*qos).unwrap()), *qos == 0);
         }
-        let lens: Vec<u64> = std::iter::from_fn(|| flow.next_queued(true)).map(|d: Delivery| d.payload_len()).collect();
+        let lens: Vec<u64> = std::iter::from_fn(|| flow.next_queued(true)).map(|d| d.payload_len()).collect();
         assert_eq!(lens, [0, 1, 2, 3, 4, 5]);
         assert_eq!(flow.queued_bytes(), 0);
     }

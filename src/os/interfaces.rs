@@ -57,6 +57,6 @@ mod tests {
     #[test]
     fn the_loopback_interface_has_the_loopback_address() {
         assert!(addresses("lo").unwrap().contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
-        assert_eq!(addresses("no-such-interface").unwrap(), []);
+        assert!(addresses("no-such-interface").unwrap().is_empty());
     }
 }
