@@ -461,3 +461,152 @@ pub fn decode_connack(version: ProtocolVersion, body: &[u8]) -> Result<Connack<'
     r.finish(P, body)?;
     Ok(Connack { session_present, code: ConnackForm::V5(ReasonCode(code)), props: found })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::topic;
+    use super::*;
+    use ProtocolVersion::{V5, V31, V311};
+
+    /// A body from protocol name, level, flags and the rest behind keepalive 10.
+    fn body(name: &str, level: u8, flags: u8, rest: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_str(&mut out, name);
+        out.extend([level, flags, 0, 10]);
+        out.extend_from_slice(rest);
+        out
+    }
+
+    #[test]
+    fn refusals_get_the_answer_of_their_version() {
+        use ConnackForm::{V3, V5 as F5};
+        let code = |n| Some(F5(ReasonCode(n)));
+        let id = &[0, 1, b'p'][..];
+        let id5 = &[0, 0, 1, b'p'][..];
+        for (name, level, flags, rest, want) in [
+            ("MQTT", 3, 2, id, Some(V3(1))),
+            ("MQIsdp", 4, 2, id, Some(V3(1))),
+            ("MQIsdp", 5, 2, id, Some(V3(1))),
+            ("MQTT", 6, 2, id, code(0x84)),
+            ("MQTT", 0, 2, id, code(0x84)),
+            ("MQTT", 2, 2, id, code(0x84)),
+            ("MQTX", 4, 2, id, None),
+            ("MQT", 4, 2, id, None),
+            ("MQTT", 4, 3, id, None),
+            ("MQTT", 5, 3, id5, None),
+            ("MQTT", 5, 0x1E, id5, None),
+            ("MQIsdp", 3, 0x1E, id, None),
+            ("MQTT", 5, 0x12, id5, None),
+            ("MQTT", 4, 0x42, &[0, 1, b'p', 0, 0], None),
+            ("MQTT", 4, 0x82, id, None),
+            ("MQTT", 4, 2, &[0, 1, 1], None),
+            ("MQTT", 4, 2, &[0, 1, b'p', 0], None),
+            ("MQTT", 5, 2, &[0, 0, 1, 1], code(0x85)),
+            ("MQTT", 5, 2, &[0, 0, 2, b'p'], code(0x81)),
+            ("MQTT", 5, 2, &[0, 0, 1, b'p', 9], code(0x81)),
+            ("MQTT", 5, 2, &[9, 0, 1, b'p'], code(0x81)),
+            ("MQTT", 5, 2, &[2, 0x24, 1, 0, 1, b'p'], code(0x82)),
+            ("MQTT", 5, 2, &[2, 0x7F, 1, 0, 1, b'p'], code(0x81)),
+            ("MQTT", 5, 2, &[4, 0x16, 0, 1, 1, 0, 1, b'p'], code(0x82)),
+            ("MQTT", 5, 6, &[0, 0, 1, b'p', 0, 0, 0, 0, 0], code(0x82)),
+            ("MQTT", 5, 6, &[0, 0, 1, b'p', 1, 0x18, 0, 1, b't', 0, 0], code(0x81)),
+            ("MQTT", 5, 6, &[0, 0, 1, b'p', 2, 0x17, 1, 0, 1, b't', 0, 0], code(0x82)),
+            ("MQTT", 5, 6, &[0, 0, 1, b'p', 0, 0, 1, 1, 0, 0], None),
+            ("MQTT", 5, 0x82, &[0, 0, 1, b'p', 0, 1, 1], None),
+            ("MQTT", 5, 0x42, id5, None),
+        ] {
+            let bytes = body(name, level, flags, rest);
+            let got = decode(0x10, &bytes).unwrap_err();
+            assert_eq!(got.answer, want, "{name} {level} {flags:02X} {rest:02X?}: {}", got.error);
+        }
+        assert_eq!(decode(0x14, &body("MQTT", 4, 2, id)).unwrap_err().answer, None);
+        assert_eq!(decode(0x14, &body("MQTT", 5, 2, id5)).unwrap_err().answer, None);
+    }
+
+    #[test]
+    fn a_cut_connect_ends_in_silence_before_version_5() {
+        let whole = body("MQTT", 4, 0xC6, &[0, 1, b'p', 0, 1, b't', 0, 0, 0, 1, b'u', 0, 1, b'w']);
+        assert!(decode(0x10, &whole).is_ok());
+        for n in 0..whole.len() {
+            assert_eq!(decode(0x10, &whole[..n]).unwrap_err().answer, None, "{n}");
+        }
+    }
+
+    #[test]
+    fn version_31_reads_over_what_311_refuses() {
+        for (first, flags, rest) in [
+            (0x14, 2, &[0, 1, b'p'][..]),
+            (0x10, 3, &[0, 1, b'p']),
+            (0x10, 0x2A, &[0, 1, b'p']),
+            (0x10, 0xC2, &[0, 1, b'p']),
+            (0x10, 0xC2, &[0, 1, b'p', 0, 1, b'u']),
+        ] {
+            let bytes = body("MQIsdp", 3, flags, rest);
+            let got = decode(first, &bytes).unwrap();
+            assert_eq!((got.version, got.will, got.password), (V31, None, None), "{flags:02X}");
+        }
+    }
+
+    #[test]
+    fn the_bridge_bit_counts_before_version_5() {
+        for (name, level, rest, version, bridge) in [
+            ("MQIsdp", 0x83, &[0, 0][..], V31, true),
+            ("MQTT", 0x84, &[0, 0], V311, true),
+            ("MQTT", 0x85, &[0, 0, 0], V5, false),
+            ("MQTT", 4, &[0, 0], V311, false),
+        ] {
+            let bytes = body(name, level, 2, rest);
+            let got = decode(0x10, &bytes).unwrap();
+            assert_eq!((got.version, got.bridge, got.client_id), (version, bridge, ""));
+        }
+    }
+
+    #[test]
+    fn an_empty_user_name_is_none_and_version_5_takes_a_lone_password() {
+        let bytes = body("MQTT", 4, 0x82, &[0, 1, b'p', 0, 0]);
+        assert_eq!(decode(0x10, &bytes).unwrap().username, None);
+        let bytes = body("MQTT", 5, 0x42, &[0, 0, 1, b'p', 0, 1, 0xFF]);
+        let got = decode(0x10, &bytes).unwrap();
+        assert_eq!((got.username, got.password), (None, Some(&[0xFF][..])));
+    }
+
+    #[test]
+    fn a_will_with_a_bad_topic_is_left_to_the_caller() {
+        let bytes = body("MQTT", 4, 6, &[0, 1, b'p', 0, 1, b'#', 0, 0]);
+        let will = decode(0x10, &bytes).unwrap().will.unwrap();
+        assert!(topic::check_name(will.topic).is_err());
+    }
+
+    #[test]
+    fn the_default_connack_has_the_bytes_of_the_original() {
+        let props = ConnackProps {
+            topic_alias_maximum: 10,
+            max_packet_size: Some(2_000_000),
+            receive_maximum: Some(20),
+            ..ConnackProps::default()
+        };
+        let mut out = Vec::new();
+        encode_connack(&mut out, ConnackForm::V5(ReasonCode::SUCCESS), false, &props);
+        let want = [0x20, 0x0E, 0, 0, 0x0B, 0x22, 0, 0x0A, 0x27, 0, 0x1E, 0x84, 0x80, 0x21, 0, 0x14];
+        assert_eq!(out, want);
+        let full = ConnackProps {
+            server_keep_alive: Some(60),
+            assigned_client_id: Some("a"),
+            auth_method: Some("m"),
+            auth_data: Some(&[1]),
+            retain_available: Some(false),
+            maximum_qos: Some(1),
+            ..props
+        };
+        let mut out = Vec::new();
+        encode_connack(&mut out, ConnackForm::V5(ReasonCode::SUCCESS), true, &full);
+        let mut order = Vec::new();
+        props::walk(&out[5..], Section::Connack, |p| order.push(p.id)).unwrap();
+        assert_eq!(order, [0x13, 0x22, 0x12, 0x15, 0x16, 0x25, 0x27, 0x21, 0x24]);
+        let got = decode_connack(V5, &out[2..]).unwrap();
+        assert_eq!(got, Connack { session_present: true, code: ConnackForm::V5(ReasonCode::SUCCESS), props: full });
+        let mut out = Vec::new();
+        encode_connack(&mut out, ConnackForm::V3(5), false, &full);
+        assert_eq!(out, [0x20, 2, 0, 5]);
+    }
+}

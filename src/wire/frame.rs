@@ -251,3 +251,191 @@ fn check(packet: PacketType, body: usize, limits: &FrameLimits) -> Result<(), De
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ProtocolVersion::{V5, V311};
+
+    const V5_LIMITS: FrameLimits = FrameLimits { version: Some(V5), max_packet_size: 0 };
+
+    fn limits(version: Option<ProtocolVersion>) -> FrameLimits {
+        FrameLimits { version, max_packet_size: 2_000_000 }
+    }
+
+    fn random(seed: &mut u64) -> usize {
+        *seed ^= *seed << 13;
+        *seed ^= *seed >> 7;
+        *seed ^= *seed << 17;
+        *seed as usize
+    }
+
+    /// PUBLISH packets with bodies of many sizes, as one stream and as the frames that are in it.
+    fn stream(seed: &mut u64) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let (mut bytes, mut frames) = (Vec::new(), Vec::new());
+        for _ in 0..random(seed) % 40 {
+            let len = match random(seed) % 8 {
+                0..=4 => random(seed) % 20,
+                5 | 6 => random(seed) % 400,
+                _ => random(seed) % 40_000,
+            };
+            let body: Vec<u8> = (0..len).map(|_| random(seed) as u8).collect();
+            bytes.push(0x30);
+            super::super::writer::put_varint(&mut bytes, len);
+            bytes.extend_from_slice(&body);
+            frames.push(body);
+        }
+        (bytes, frames)
+    }
+
+    /// Takes at most `budget` frames, keeps the rest.
+    fn drain(framer: &mut Framer, mut input: &[u8], budget: usize, frames: &mut Vec<Vec<u8>>) {
+        for _ in 0..budget {
+            match framer.next(&mut input, &V5_LIMITS, 1) {
+                Framed::NeedMore => {
+                    assert!(input.is_empty());
+                    return;
+                }
+                Framed::Frame { first, body } => {
+                    assert_eq!(first, 0x30);
+                    frames.push(body.to_vec());
+                }
+                Framed::Bad(error) => panic!("{error}"),
+            }
+        }
+        framer.keep(input);
+    }
+
+    #[test]
+    fn any_cut_and_any_budget_gives_the_same_frames() {
+        let mut seed = 0x1234_5678_9ABC_DEF1;
+        for round in 0..200 {
+            let (bytes, want) = stream(&mut seed);
+            let mut got = Vec::new();
+            let mut framer = Framer::new();
+            let mut rest = &bytes[..];
+            let most = [2, 50, 5_000, 200_000][round % 4];
+            while !rest.is_empty() {
+                while framer.has_kept() && random(&mut seed) % 4 > 0 {
+                    let budget = random(&mut seed) % 3 + 1;
+                    drain(&mut framer, &[], budget, &mut got);
+                }
+                let (read, later) = rest.split_at((random(&mut seed) % most + 1).min(rest.len()));
+                rest = later;
+                let budget = if random(&mut seed) % 3 == 0 { 2 } else { usize::MAX };
+                drain(&mut framer, read, budget, &mut got);
+            }
+            drain(&mut framer, &[], usize::MAX, &mut got);
+            assert!(got == want, "round {round}: {} frames of {}", got.len(), want.len());
+            assert!(framer.is_idle() && framer.tail.is_none() && framer.deadline().is_none());
+        }
+    }
+
+    #[test]
+    fn an_idle_framer_is_a_pointer() {
+        assert!(size_of::<Framer>() <= 16);
+    }
+
+    #[test]
+    fn whole_frames_are_slices_of_the_input() {
+        let bytes = [0x30, 2, 7, 8, 0xC0, 0, 0x30];
+        let mut input = &bytes[..];
+        let mut framer = Framer::new();
+        let Framed::Frame { body, .. } = framer.next(&mut input, &V5_LIMITS, 1) else { panic!() };
+        assert_eq!(body.as_ptr(), bytes[2..].as_ptr());
+        assert_eq!(framer.next(&mut input, &V5_LIMITS, 1), Framed::Frame { first: 0xC0, body: &[] });
+        assert!(framer.is_idle());
+        assert_eq!(framer.next(&mut input, &V5_LIMITS, 1), Framed::NeedMore);
+        assert!(!framer.is_idle() && !framer.has_kept());
+    }
+
+    #[test]
+    fn a_claimed_length_allocates_nothing() {
+        let mut framer = Framer::new();
+        let mut input = &[0x30, 0xFF, 0xFF, 0xFF, 0x7F, 1, 2, 3][..];
+        assert_eq!(framer.next(&mut input, &V5_LIMITS, 1), Framed::NeedMore);
+        assert!(framer.tail.as_ref().unwrap().bytes.capacity() < 64);
+    }
+
+    #[test]
+    fn many_small_kept_frames_are_not_moved_again_and_again() {
+        let mut framer = Framer::new();
+        framer.keep(&[0xC0, 0].repeat(32_768));
+        let start = framer.tail.as_ref().unwrap().bytes.as_ptr();
+        for _ in 0..32_768 {
+            assert_eq!(framer.next(&mut &[][..], &V5_LIMITS, 1), Framed::Frame { first: 0xC0, body: &[] });
+            assert_eq!(framer.tail.as_ref().unwrap().bytes.as_ptr(), start);
+        }
+        assert_eq!(framer.next(&mut &[][..], &V5_LIMITS, 1), Framed::NeedMore);
+        assert!(framer.tail.is_none());
+    }
+
+    #[test]
+    fn headers_are_refused_before_their_body_arrives() {
+        use DecodeError as E;
+        use PacketType as P;
+        let cases: &[(_, &[u8], _)] = &[
+            (None, &[0x30], E::FirstNotConnect(0x30)),
+            (None, &[0x00], E::FirstNotConnect(0)),
+            (None, &[0x10, 0xA1, 0x8D, 0x06], E::TypeTooLarge(P::Connect)),
+            (Some(V5), &[0x00], E::Reserved),
+            (Some(V5), &[0x0F], E::Reserved),
+            (Some(V5), &[0x62, 0x80, 0x80, 0x80, 0x80], E::RemainingLength),
+            (Some(V5), &[0x30, 0x80, 0x89, 0x7A], E::PacketTooLarge),
+            (Some(V5), &[0x40, 0x91, 0x4E], E::TypeTooLarge(P::Puback)),
+            (Some(V5), &[0xE0, 0x91, 0x4E], E::TypeTooLarge(P::Disconnect)),
+            (Some(V5), &[0x82, 0xA1, 0x8D, 0x06], E::TypeTooLarge(P::Subscribe)),
+            (Some(V5), &[0xC0, 1], E::Length(P::Pingreq)),
+            (Some(V5), &[0xD0, 1], E::Length(P::Pingresp)),
+            (Some(V311), &[0x40, 3], E::Length(P::Puback)),
+            (Some(V311), &[0x62, 0], E::Length(P::Pubrel)),
+            (Some(V311), &[0xE0, 1], E::Length(P::Disconnect)),
+        ];
+        for (version, bytes, want) in cases {
+            for cut in 0..bytes.len() {
+                let mut framer = Framer::new();
+                let (mut a, mut b) = bytes.split_at(cut);
+                assert_eq!(framer.next(&mut a, &limits(*version), 1), Framed::NeedMore, "{bytes:02X?}");
+                assert_eq!(framer.next(&mut b, &limits(*version), 1), Framed::Bad(*want), "{bytes:02X?}");
+            }
+        }
+        // The largest that are accepted only wait for their body.
+        for (version, bytes) in [
+            (None, &[0x10, 0xA0, 0x8D, 0x06][..]),
+            (Some(V5), &[0x30, 0xFF, 0x88, 0x7A]),
+            (Some(V5), &[0x40, 0x90, 0x4E]),
+            (Some(V311), &[0x82, 0xA1, 0x8D, 0x06]),
+        ] {
+            let mut input = bytes;
+            assert_eq!(Framer::new().next(&mut input, &limits(version), 1), Framed::NeedMore, "{bytes:02X?}");
+        }
+    }
+
+    #[test]
+    fn a_packet_must_grow_by_thirty_kib_in_thirty_seconds() {
+        let mut framer = Framer::new();
+        assert_eq!(framer.deadline(), None);
+        let feed = |framer: &mut Framer, n: usize, now| {
+            let bytes = vec![0; n];
+            assert_eq!(framer.next(&mut &bytes[..], &V5_LIMITS, now), Framed::NeedMore);
+        };
+        let mut head = &[0x30, 0xFF, 0xFF, 0x7F][..];
+        assert_eq!(framer.next(&mut head, &V5_LIMITS, 1_000), Framed::NeedMore);
+        assert_eq!(framer.deadline(), Some(31_000));
+        feed(&mut framer, STALL_BYTES - 4, 20_000);
+        assert!(!framer.stalled(30_999));
+        assert!(!framer.stalled(31_000));
+        assert_eq!(framer.deadline(), Some(61_000));
+        feed(&mut framer, STALL_BYTES - 1, 60_000);
+        assert!(!framer.stalled(60_999));
+        assert!(framer.stalled(61_000));
+        // A complete packet ends the watch.
+        let mut framer = Framer::new();
+        let mut half = &[0xC0][..];
+        assert_eq!(framer.next(&mut half, &V5_LIMITS, 5), Framed::NeedMore);
+        let mut rest = &[0][..];
+        assert_eq!(framer.next(&mut rest, &V5_LIMITS, 6), Framed::Frame { first: 0xC0, body: &[] });
+        assert_eq!(framer.deadline(), None);
+        assert!(!framer.stalled(1_000_000));
+    }
+}

@@ -266,3 +266,110 @@ pub fn encode_publish(out: &mut Vec<u8>, head: &PublishHead<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ProtocolVersion::{V5, V311};
+
+    fn from_client(version: ProtocolVersion, first: u8, body: &[u8]) -> Result<Publish<'_>, DecodeError> {
+        decode(version, Role::FromClient, first, body)
+    }
+
+    #[test]
+    fn faults_and_their_codes() {
+        use DecodeError as E;
+        let topic = [0, 1, b't'];
+        let with = |rest: &[u8]| [&topic[..], rest].concat();
+        let deep = [&[0, 201][..], &[b'/'; 201]].concat();
+        let cases: &[(_, u8, Vec<u8>, _, u8)] = &[
+            (V5, 0x36, with(&[0]), E::PublishQos, 0x81),
+            (V5, 0x3E, with(&[0, 1, 0]), E::PublishQos, 0x81),
+            (V5, 0x38, with(&[0]), E::PublishDup, 0x81),
+            (V5, 0x32, with(&[0, 0, 0]), E::PacketIdZero(PacketType::Publish), 0x82),
+            (V5, 0x32, with(&[0]), E::Truncated(PacketType::Publish), 0x81),
+            (V5, 0x30, with(&[]), E::Truncated(PacketType::Publish), 0x81),
+            (V5, 0x30, vec![0, 1, 1, 0], E::Utf8(PacketType::Publish), 0x81),
+            (V5, 0x30, vec![0, 0, 0], E::PublishTopic(TopicError::Empty), 0x81),
+            (V5, 0x30, vec![0, 1, b'#', 0], E::PublishTopic(TopicError::Wildcard), 0x81),
+            (V311, 0x30, deep, E::PublishTopic(TopicError::TooDeep), 0x81),
+            (V311, 0x30, vec![0, 0], E::PublishTopic(TopicError::Empty), 0x81),
+            (V5, 0x30, vec![0, 1, b'+', 3, 0x23, 0, 1], E::PublishTopic(TopicError::Wildcard), 0x81),
+        ];
+        for (version, first, body, want, code) in cases {
+            let error = from_client(*version, *first, body).unwrap_err();
+            assert_eq!((error, error.reason().unwrap().0), (*want, *code), "{body:02X?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_topic_needs_an_alias() {
+        let got = from_client(V5, 0x30, &[0, 0, 3, 0x23, 0, 7, 9]).unwrap();
+        assert_eq!((got.topic, got.topic_alias, got.payload), ("", Some(7), &[9][..]));
+    }
+
+    #[test]
+    fn properties_that_travel_keep_their_order_without_the_others() {
+        let format = &[0x01, 1][..];
+        let user = &[0x26, 0, 1, b'k', 0, 1, b'v'][..];
+        let expiry = &[0x02, 0, 0, 0, 5][..];
+        let alias = &[0x23, 0, 3][..];
+        let data = &[0x09, 0, 1, 0xFF][..];
+        for (parts, want, borrowed) in [
+            (vec![], vec![], true),
+            (vec![expiry, alias], vec![], true),
+            (vec![user], vec![user], true),
+            (vec![expiry, user, data, format, alias], vec![user, data, format], true),
+            (vec![user, expiry, data], vec![user, data], false),
+            (vec![alias, user, user, expiry, format, user], vec![user, user, format, user], false),
+        ] {
+            let section = parts.concat();
+            let body = [&[0, 1, b't', section.len() as u8][..], &section, b"x"].concat();
+            let got = from_client(V5, 0x30, &body).unwrap();
+            assert_eq!(got.props.forwardable().as_ref(), want.concat(), "{section:02X?}");
+            assert_eq!(matches!(got.props.forwardable(), Cow::Borrowed(_)), borrowed, "{section:02X?}");
+            assert_eq!(got.payload, b"x");
+        }
+    }
+
+    #[test]
+    fn the_head_has_the_bytes_of_the_original_and_the_length_it_said() {
+        let head = PublishHead {
+            version: V5,
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: "t",
+            packet_id: PacketId::new(0x1234),
+            forwardable: &[0x01, 1],
+            expiry: Some(9),
+            topic_alias: Some(2),
+            subscription_id: Some(128),
+            payload_len: 1,
+        };
+        let v3 = PublishHead { version: V311, dup: true, ..head };
+        let qos0 = PublishHead { qos: QoS::AtMostOnce, version: V311, retain: false, ..head };
+        let props = [0x01, 1, 0x02, 0, 0, 0, 9, 0x23, 0, 2, 0x0B, 0x80, 1];
+        for (head, want) in [
+            (head, [&[0x33, 20, 0, 1, b't', 0x12, 0x34, 13][..], &props, b"x"].concat()),
+            (v3, vec![0x3B, 6, 0, 1, b't', 0x12, 0x34, b'x']),
+            (qos0, vec![0x30, 4, 0, 1, b't', b'x']),
+        ] {
+            let mut out = Vec::new();
+            encode_publish(&mut out, &head);
+            out.push(b'x');
+            assert_eq!(out, want);
+            assert_eq!(publish_len(&head), out.len());
+        }
+    }
+
+    #[test]
+    fn a_server_may_send_several_subscription_identifiers() {
+        let body = [0, 1, b't', 5, 0x0B, 1, 0x0B, 0x80, 1];
+        let got = decode(V5, Role::FromServer, 0x30, &body).unwrap();
+        let mut ids = Vec::new();
+        got.subscription_ids.for_each(|n| ids.push(n));
+        assert_eq!(ids, [1, 128]);
+        assert_eq!(from_client(V5, 0x30, &body).unwrap_err().reason().unwrap().0, 0x82);
+    }
+}

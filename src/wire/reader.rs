@@ -137,9 +137,41 @@ impl<'a> Reader<'a> {
 #[must_use]
 pub fn utf8(bytes: &[u8]) -> Option<&str> {
     let text = core::str::from_utf8(bytes).ok()?;
-    // Without an early exit the loop is vectorised; nearly every string ends here.
-    let printable_ascii = bytes.iter().fold(true, |ok, &b| ok & (b.wrapping_sub(0x20) < 0x5F));
-    (printable_ascii || text.chars().all(permitted)).then_some(text)
+    (printable_ascii(bytes) || text.chars().all(permitted)).then_some(text)
+}
+
+/// 0x01 in each byte.
+const ONES: u64 = 0x0101_0101_0101_0101;
+/// The top bit of each byte.
+const TOPS: u64 = 0x8080_8080_8080_8080;
+
+/// True if every byte is U+0020 to U+007E. Nearly every string ends here, so it looks at eight bytes at a time, which
+/// the compiler does not do for us when it optimises for size.
+fn printable_ascii(mut bytes: &[u8]) -> bool {
+    while let Some((chunk, rest)) = bytes.split_first_chunk::<8>() {
+        let v = u64::from_ne_bytes(*chunk);
+        // A top bit is set in `v` by what is not ASCII, in the difference by a byte under 0x20, in the sum by 0x7F.
+        let bad = v | v.wrapping_sub(ONES.wrapping_mul(0x20)) | v.wrapping_add(ONES);
+        if bad & TOPS != 0 {
+            return false;
+        }
+        bytes = rest;
+    }
+    bytes.iter().all(|b| matches!(b, 0x20..=0x7E))
+}
+
+/// True if one of the bytes is `a` or `b`.
+pub(super) fn holds_either(mut bytes: &[u8], a: u8, b: u8) -> bool {
+    let has_zero = |v: u64| v.wrapping_sub(ONES) & !v & TOPS != 0;
+    let (all_a, all_b) = (ONES.wrapping_mul(u64::from(a)), ONES.wrapping_mul(u64::from(b)));
+    while let Some((chunk, rest)) = bytes.split_first_chunk::<8>() {
+        let v = u64::from_ne_bytes(*chunk);
+        if has_zero(v ^ all_a) || has_zero(v ^ all_b) {
+            return true;
+        }
+        bytes = rest;
+    }
+    bytes.iter().any(|&c| c == a || c == b)
 }
 
 fn permitted(c: char) -> bool {
@@ -201,6 +233,32 @@ mod tests {
             b"\xFF",
         ] {
             assert_eq!(utf8(bad), None, "{bad:02X?}");
+        }
+    }
+
+    #[test]
+    fn eight_bytes_at_a_time_agree_with_one() {
+        for len in 0..20 {
+            for at in 0..len {
+                for byte in 0..=255u8 {
+                    let mut bytes = vec![b'~'; len];
+                    bytes[at] = byte;
+                    assert_eq!(printable_ascii(&bytes), (0x20..0x7F).contains(&byte), "{byte:02X} at {at} of {len}");
+                    assert_eq!(
+                        holds_either(&bytes, b'+', b'#'),
+                        byte == b'+' || byte == b'#',
+                        "{byte:02X} at {at} of {len}"
+                    );
+                }
+            }
+        }
+        // Carries between neighbours hide nothing and find nothing.
+        for (a, b) in (0..=255u8).flat_map(|a| (0..=255u8).map(move |b| (a, b))) {
+            let bytes = [b'a', b'a', a, b, a, b, b'a', b'a'];
+            let want = bytes.iter().all(|c| (0x20..0x7F).contains(c));
+            assert_eq!(printable_ascii(&bytes), want, "{bytes:02X?}");
+            let want = bytes.iter().any(|c| b"+#".contains(c));
+            assert_eq!(holds_either(&bytes, b'+', b'#'), want, "{bytes:02X?}");
         }
     }
 

@@ -320,3 +320,91 @@ pub fn encode_unsuback(out: &mut Vec<u8>, version: ProtocolVersion, id: PacketId
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ProtocolVersion::{V5, V31, V311};
+    use topic::TopicError;
+
+    #[test]
+    fn filters_before_a_fault_are_handed_out_and_none_after_it() {
+        let p = PacketType::Subscribe;
+        let bad = |e| DecodeError::Filter(p, e);
+        let cases: &[(_, &[u8], usize, Option<DecodeError>, u8)] = &[
+            (V311, b"\0\x01p\x01\0\x01q\x02", 2, None, 0),
+            (V311, b"\0\x01p\x01\0\0\x02\0\x01r\x00", 1, Some(bad(TopicError::Empty)), 0x81),
+            (V311, b"\0\x01p\x03", 0, Some(DecodeError::SubscribeQos), 0x81),
+            (V311, b"\0\x01p\x04", 0, Some(DecodeError::SubscribeQos), 0x81),
+            (V311, b"\0\x01p\x00\x00", 1, Some(DecodeError::Truncated(p)), 0x81),
+            (V311, b"\0\x01p", 0, Some(DecodeError::Truncated(p)), 0x81),
+            (V5, b"\0\x01p\x2E", 1, None, 0),
+            (V5, b"\0\x01p\x30", 0, Some(DecodeError::SubscribeOptions), 0x81),
+            (V5, b"\0\x01p\x40", 0, Some(DecodeError::SubscribeOptions), 0x81),
+            (V5, b"\0\x01p\x80", 0, Some(DecodeError::SubscribeOptions), 0x81),
+            (V5, b"\0\x01p\x03", 0, Some(DecodeError::SubscribeQos), 0x81),
+            (V5, b"\0\x01\x01\x00", 0, Some(DecodeError::Utf8(p)), 0x81),
+            (V5, b"\0\x02#a\x00", 0, Some(bad(TopicError::Placement)), 0x81),
+            (V5, b"\0\x0A$share/n/f\x04", 0, Some(DecodeError::ShareNoLocal), 0x82),
+            (V5, b"\0\x0A$share/n/f\x00", 1, None, 0),
+        ];
+        for (version, payload, good, fault, code) in cases {
+            let head: &[u8] = if *version == V5 { &[0, 1, 0] } else { &[0, 1] };
+            let body = [head, payload].concat();
+            let all: Vec<_> = decode_subscribe(*version, &body).unwrap().filters().collect();
+            assert_eq!(all.iter().filter(|f| f.is_ok()).count(), *good, "{payload:02X?}");
+            let got = all.last().and_then(|f| f.err());
+            assert_eq!(got, *fault, "{payload:02X?}");
+            assert_eq!(got.and_then(|e| e.reason()).map_or(0, |r| r.0), *code, "{payload:02X?}");
+        }
+    }
+
+    #[test]
+    fn what_stands_before_the_filters() {
+        for (version, body, want) in [
+            (V5, &[0, 1, 2, 0x0B, 5, 0, 1, b'p', 0][..], Ok(Some(5))),
+            (V5, &[0, 1, 0, 0, 1, b'p', 0], Ok(None)),
+            (V31, &[0, 1], Ok(None)),
+            (V311, &[0, 1], Err(0x81)),
+            (V5, &[0, 1, 0], Err(0x81)),
+            (V5, &[0, 1], Err(0x81)),
+            (V5, &[0], Err(0x81)),
+            (V5, &[0, 0, 0, 0, 1, b'p', 0], Err(0x81)),
+            (V5, &[0, 1, 2, 0x0B, 0, 0, 1, b'p', 0], Err(0x81)),
+            (V5, &[0, 1, 2, 0x01, 0, 0, 1, b'p', 0], Err(0x81)),
+            (V5, &[0, 1, 2, 0x7F, 0, 0, 1, b'p', 0], Err(0x81)),
+            (V5, &[0, 1, 4, 0x0B, 5, 0x0B, 5, 0, 1, b'p', 0], Err(0x82)),
+        ] {
+            let got = decode_subscribe(version, body);
+            assert_eq!(got.map(|s| s.subscription_id).map_err(|e| e.reason().unwrap().0), want, "{body:02X?}");
+            if !body.contains(&0x0B) {
+                let got = decode_unsubscribe(version, body);
+                assert_eq!(got.map(|_| None).map_err(|e| e.reason().unwrap().0), want, "{body:02X?}");
+            }
+        }
+    }
+
+    #[test]
+    fn unsubscribe_stops_at_a_bad_filter() {
+        let body = b"\0\x01\0\0\x01q\0\0";
+        let all: Vec<_> = decode_unsubscribe(V5, body).unwrap().filters().collect();
+        assert_eq!(all, [Ok("q"), Err(DecodeError::Filter(PacketType::Unsubscribe, TopicError::Empty))]);
+    }
+
+    #[test]
+    fn answers_have_the_bytes_of_the_original() {
+        let id = PacketId::new(0x1234).unwrap();
+        let codes = [ReasonCode::GRANTED_QOS_1, ReasonCode::NOT_AUTHORIZED];
+        for (version, suback, unsuback) in [
+            (V5, &[0x90, 5, 0x12, 0x34, 0, 1, 0x87][..], &[0xB0, 5, 0x12, 0x34, 0, 1, 0x87][..]),
+            (V311, &[0x90, 4, 0x12, 0x34, 1, 0x80], &[0xB0, 2, 0x12, 0x34]),
+        ] {
+            let (mut a, mut b) = (Vec::new(), Vec::new());
+            encode_suback(&mut a, version, id, &codes);
+            encode_unsuback(&mut b, version, id, &codes);
+            assert_eq!((&a[..], &b[..]), (suback, unsuback));
+            assert_eq!(decode_suback(version, &a[2..]).unwrap().codes, &a[a.len() - 2..]);
+            assert_eq!(decode_unsuback(version, &b[2..]).unwrap().id, id);
+        }
+    }
+}

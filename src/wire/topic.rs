@@ -1,6 +1,8 @@
 //! Topic names and topic filters: what is valid, which filter matches which name, and shared subscriptions. The same
 //! for all versions.
 
+use super::reader::holds_either;
+
 /// Most `/` that a name or a filter may hold: 201 levels.
 pub const MAX_SLASHES: usize = 200;
 
@@ -25,16 +27,14 @@ pub enum TopicError {
 /// [`TopicError::Empty`], [`TopicError::Wildcard`] or [`TopicError::TooDeep`].
 pub fn check_name(name: &str) -> Result<(), TopicError> {
     let bytes = name.as_bytes();
-    let (mut wild, mut slashes) = (false, 0usize);
-    for &b in bytes {
-        wild |= b == b'+' || b == b'#';
-        slashes = slashes.wrapping_add(usize::from(b == b'/'));
-    }
-    match () {
-        () if bytes.is_empty() => Err(TopicError::Empty),
-        () if wild => Err(TopicError::Wildcard),
-        () if slashes > MAX_SLASHES => Err(TopicError::TooDeep),
-        () => Ok(()),
+    if bytes.is_empty() {
+        Err(TopicError::Empty)
+    } else if holds_either(bytes, b'+', b'#') {
+        Err(TopicError::Wildcard)
+    } else if bytes.len() > MAX_SLASHES && bytes.iter().filter(|&&b| b == b'/').count() > MAX_SLASHES {
+        Err(TopicError::TooDeep)
+    } else {
+        Ok(())
     }
 }
 
@@ -53,7 +53,7 @@ pub fn check_filter(filter: &str) -> Result<(), TopicError> {
         if count > MAX_SLASHES.saturating_add(1) {
             return Err(TopicError::TooDeep);
         }
-        let wild = level.bytes().any(|b| b == b'+' || b == b'#');
+        let wild = holds_either(level.as_bytes(), b'+', b'#');
         if wild && (level.len() > 1 || (level == "#" && rest.clone().next().is_some())) {
             return Err(TopicError::Placement);
         }
