@@ -5,9 +5,15 @@
 //! only `net` touches sockets. [`config`] is plain data read by all.
 
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod log_macros;
+pub mod logging;
+pub mod net;
+pub mod os;
+pub mod proto;
 pub mod slab;
+pub mod start;
 pub mod thin;
 pub mod timer;
 pub mod wire;

@@ -4,7 +4,7 @@
 /// Bits of a key that hold the index; the rest hold the generation.
 const INDEX_BITS: u32 = 22;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
-const GENERATION_MASK: u32 = (1 << (32 - INDEX_BITS)) - 1;
+const GENERATION_MASK: u16 = (1 << (32 - INDEX_BITS)) - 1;
 const CHUNK: usize = 64;
 const NO_FREE: u32 = u32::MAX;
 
@@ -147,7 +147,7 @@ impl<T> Slab<T> {
         let slot = &mut self.chunks[index as usize / CHUNK][index as usize % CHUNK];
         let Slot::Taken(value) = std::mem::replace(slot, Slot::Free { next: self.first_free }) else { return None };
         let generation = &mut self.generations[index as usize];
-        *generation = (*generation + 1) & GENERATION_MASK as u16;
+        *generation = (*generation + 1) & GENERATION_MASK;
         self.first_free = index;
         self.len -= 1;
         Some(value)

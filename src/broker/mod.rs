@@ -1,8 +1,48 @@
-//! The core: sessions, subscriptions, retained messages and queues. It knows neither sockets nor packets nor clocks.
+//! The core: sessions, subscriptions, retained messages and queues. It knows neither sockets nor packets nor clocks; its
+//! verbs (`connect`, `publish`, `subscribe`, `pull` …) take values and a [`Now`] and return values. What it wants of the
+//! outside stands in two lists: connections with something to send (`dirty`) and [`Action`]s.
 
+pub mod auth;
+pub mod changes;
+mod deliver;
+mod inflight;
+mod lifecycle;
 pub mod message;
+mod outgoing;
+pub mod retain;
+mod session;
+pub mod stats;
+pub mod subs;
+mod subscribe;
+#[cfg(feature = "sys-tree")]
+#[path = "sys.rs"]
+pub mod sys;
+#[cfg(not(feature = "sys-tree"))]
+#[path = "sys_off.rs"]
+pub mod sys;
+pub mod will;
 
+use std::collections::VecDeque;
+use std::hash::Hasher;
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use crate::config::Global;
 use crate::slab::Key;
+use crate::timer::{Now, Timers};
+use changes::{ChangeSeq, Changes};
+use retain::Retained;
+use session::Sessions;
+use stats::Stats;
+use subs::Subs;
+use sys::Sys;
+
+pub use deliver::Published;
+pub use inflight::Acked;
+pub use lifecycle::{ConnectRefused, ConnectRequest, Connected, Ending};
+pub use outgoing::{Outgoing, Pulled, Received};
+pub use session::NEVER;
+pub use subscribe::{SubscribeRefused, SubscribeRequest};
 
 /// A session, until it ends.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -11,3 +51,196 @@ pub struct SessionId(pub Key);
 /// Whoever is connected to a session: opaque to the core, which only hands it back.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ConnId(pub Key);
+
+/// Something the core wants done to a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Another connection has taken its session over; close it [MQTT-3.1.4-3].
+    TakeOver {
+        /// The connection that has lost its session.
+        conn: ConnId,
+        /// The session of the new connection.
+        by: SessionId,
+    },
+}
+
+/// The core. Owns every table; see the module documentation.
+pub struct Broker {
+    pub(crate) settings: Global,
+    sessions: Sessions,
+    subs: Subs,
+    retained: Retained,
+    timers: Timers,
+    /// Counters, which the connections add to.
+    pub stats: Stats,
+    changes: Changes,
+    /// Connections whose acknowledgements wait for storage.
+    waiting: Vec<ConnId>,
+    dirty: Vec<ConnId>,
+    actions: VecDeque<Action>,
+    publish_stamp: u32,
+    id_key: [u64; 2],
+    ids_generated: u64,
+    sweep: lifecycle::Sweep,
+    sys: Sys,
+}
+
+impl Broker {
+    /// An empty broker. `hash_keys` key every table whose keys a client chooses; the same keys and inputs replay exactly.
+    #[must_use]
+    pub fn new(settings: Global, hash_keys: [u64; 2], now: Now) -> Broker {
+        Broker {
+            sys: Sys::new(now),
+            sweep: lifecycle::Sweep::new(&settings, now),
+            settings,
+            sessions: Sessions::new(hash_keys),
+            subs: Subs::new(hash_keys),
+            retained: Retained::default(),
+            timers: Timers::default(),
+            stats: Stats::default(),
+            changes: Changes::default(),
+            waiting: Vec::new(),
+            dirty: Vec::new(),
+            actions: VecDeque::new(),
+            publish_stamp: 0,
+            id_key: [hash_keys[0], !hash_keys[1]],
+            ids_generated: 0,
+        }
+    }
+
+    /// The options of the whole broker.
+    #[must_use]
+    pub fn settings(&self) -> &Global {
+        &self.settings
+    }
+
+    /// Puts new options in force; they apply to what exists from the next step on.
+    pub fn set_settings(&mut self, settings: Global, now: Now) {
+        self.sweep = lifecycle::Sweep::new(&settings, now);
+        self.settings = settings;
+    }
+
+    /// The connections that have something to send since the last call, each once.
+    pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
+        into.append(&mut self.dirty);
+    }
+
+    /// True when some connection has something to send.
+    #[must_use]
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// The next thing to be done to a connection.
+    pub fn take_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The change an acknowledgement of everything so far has to wait for.
+    #[must_use]
+    pub fn last_change(&self) -> ChangeSeq {
+        self.changes.last()
+    }
+
+    /// True when the change is on disk, so its acknowledgement may leave.
+    #[must_use]
+    pub fn is_synced(&self, seq: ChangeSeq) -> bool {
+        self.changes.is_synced(seq)
+    }
+
+    /// The changes for persistence to fetch.
+    pub fn changes(&mut self) -> &mut Changes {
+        &mut self.changes
+    }
+
+    /// Says that `conn` holds acknowledgements back; it is flushed when more is synced.
+    pub fn wait_for_sync(&mut self, conn: ConnId) {
+        self.waiting.push(conn);
+    }
+
+    /// Says that everything up to `seq` is on disk.
+    pub fn set_synced(&mut self, seq: ChangeSeq) {
+        self.changes.set_synced(seq);
+        self.dirty.append(&mut self.waiting);
+    }
+
+    /// True while the heap is over `memory_limit`: new sessions, subscriptions and messages are refused.
+    #[must_use]
+    pub fn over_memory(&self) -> bool {
+        self.settings.memory_limit != 0 && self.stats.heap > self.settings.memory_limit
+    }
+
+    /// True when no more input should be read: persistence has to catch up first.
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        self.changes.is_full()
+    }
+
+    /// Sessions known by client id: connected and offline.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Retained messages, `$SYS` included.
+    #[must_use]
+    pub fn retained_count(&self) -> usize {
+        self.retained.len()
+    }
+
+    /// The connection a session is attached to now.
+    #[must_use]
+    pub fn conn_of(&self, id: SessionId) -> Option<ConnId> {
+        self.sessions.get(id)?.conn()
+    }
+
+    /// The client id of a session; empty when it is gone.
+    #[must_use]
+    pub fn client_id(&self, id: SessionId) -> &str {
+        self.sessions.get(id).map_or("", |session| session.client_id())
+    }
+
+    /// Seconds the session outlives its connection.
+    #[must_use]
+    pub fn session_expiry(&self, id: SessionId) -> u32 {
+        self.sessions.get(id).map_or(0, |session| session.expiry_s)
+    }
+
+    /// A client id nobody has: `prefix` and 16 bytes that cannot be guessed, in hexadecimal groups.
+    pub fn generate_client_id(&mut self, prefix: &str) -> String {
+        loop {
+            // A keyed hash of a counter: as good as random to whoever does not know the key, and it replays.
+            self.ids_generated += 1;
+            let mut hasher = SipHasher24::new_with_keys(self.id_key[0], self.id_key[1]);
+            hasher.write_u64(self.ids_generated);
+            let hex = format!("{:032X}", hasher.finish128().as_u128());
+            let id = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+            let id = format!("{prefix}{id}");
+            if self.sessions.find(&id).is_none() {
+                return id;
+            }
+        }
+    }
+
+    /// The subscription tree as text, as SIGUSR2 prints it.
+    pub fn write_tree(&self, out: &mut String) {
+        self.subs.write_tree(|id| self.client_id(id).to_string(), out);
+    }
+
+    /// Panics when any table contradicts another. For tests; linear in everything.
+    #[cfg(any(debug_assertions, test))]
+    pub fn check_invariants(&self) {
+        self.sessions.check_invariants();
+        self.subs.check_invariants();
+        for (_, session) in self.sessions.iter() {
+            if session.online() {
+                assert_eq!(session.ends_ms, 0, "a connected session does not expire");
+            } else {
+                let due = session.details.as_ref().map_or(0, |details| details.will_due_ms);
+                for deadline in [session.ends_ms, due] {
+                    assert!(deadline == 0 || (session.timer_ms != 0 && session.timer_ms <= deadline), "armed in time");
+                }
+            }
+        }
+    }
+}

@@ -3,16 +3,31 @@
 //!
 //! Options of parts that are not built yet are not stored: the table answers them by name instead.
 
+mod check;
+mod error;
+pub mod options;
+mod parse;
+mod reload;
+mod store;
+#[cfg(test)]
+mod tests;
+mod value;
+
 use std::path::PathBuf;
 
 use crate::wire::QoS;
+
+pub use check::LOCAL_ONLY_LINES;
+pub use error::{ConfigError, ErrorKind, Feature, Location, Severity};
+pub use parse::{Loaded, Parser};
+pub use reload::{Reloaded, apply};
 
 /// Everything that was configured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Options that hold for the whole broker.
     pub global: Global,
-    /// Listeners in the order of the file; never empty after [`Config::check`].
+    /// Listeners in the order of the file; never empty after [`Config::finish`].
     pub listeners: Vec<Listener>,
     /// True when no listener was configured and the broker serves this machine only.
     pub local_only: bool,

@@ -1,8 +1,42 @@
 //! MQTT bytes to values and back, for versions 3.1, 3.1.1 and 5.0, borrowed from the input. Sans-io: nothing here reads
 //! a clock, opens a file or knows a connection.
+//!
+//! A connection feeds what it read to a [`Framer`], hands each frame to [`connect::decode`] (the first packet) or
+//! [`packet::decode`] (all others), and asks a [`DecodeError`] what to answer and what to log.
 
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::indexing_slicing,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+
+pub mod acks;
+pub mod connect;
+pub mod control;
+pub mod error;
+pub mod frame;
+pub mod packet;
+pub mod props;
+pub mod publish;
+pub mod reader;
 pub mod reason;
+pub mod subscribe;
+pub mod topic;
+pub mod writer;
 
+#[cfg(test)]
+mod tests;
+
+pub use error::DecodeError;
+pub use frame::{FrameLimits, Framed, Framer};
+pub use packet::{Packet, PacketType, Role};
+pub use reader::Reader;
 pub use reason::ReasonCode;
 
 /// Protocol version of a connection; the number is the protocol level byte of CONNECT.
@@ -48,6 +82,9 @@ impl QoS {
 pub struct PacketId(std::num::NonZeroU16);
 
 impl PacketId {
+    /// The smallest packet identifier.
+    pub const MIN: PacketId = PacketId(std::num::NonZeroU16::MIN);
+
     /// The identifier with this number; `None` for 0.
     #[must_use]
     pub const fn new(n: u16) -> Option<PacketId> {

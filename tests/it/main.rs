@@ -1,6 +1,7 @@
 //! Tests from the outside: the built broker, real sockets on loopback, third-party clients.
 
 mod broker;
+mod cli;
 mod client;
 mod debian_clients;
 mod layering;

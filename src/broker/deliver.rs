@@ -1,0 +1,159 @@
+//! From a published message to the queues of its subscribers.
+
+use super::changes::Change;
+use super::inflight::{Delivery, Flags, Out};
+use super::message::{Msg, NewMessage};
+use super::session::{Attachment, Session, Sessions};
+use super::stats::Stats;
+use super::subs::{Match, Sink, Subs};
+use super::{Broker, ConnId, SessionId};
+use crate::config::Global;
+use crate::notice;
+use crate::timer::Now;
+use crate::wire::{ProtocolVersion, QoS};
+
+/// What came of a publish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Published {
+    /// Some subscription matched.
+    pub matched: bool,
+    /// Nodes visited and deliveries made, charged to the publisher's turn.
+    pub work: u32,
+}
+
+/// Takes a message to the sessions that the subscription table names. Borrows what it needs of the broker, so that the
+/// table can be walked at the same time.
+pub(crate) struct Router<'a> {
+    sessions: &'a mut Sessions,
+    settings: &'a Global,
+    stats: &'a mut Stats,
+    dirty: &'a mut Vec<ConnId>,
+    msg: &'a Msg,
+    from: Option<SessionId>,
+    stamp: u32,
+    matched: bool,
+}
+
+impl Sink for Router<'_> {
+    fn deliver(&mut self, sub: &Match) {
+        self.matched = true;
+        if sub.options.no_local && self.from == Some(sub.session) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(sub.session) else { return };
+        if !self.settings.allow_duplicate_messages && session.version < ProtocolVersion::V5 {
+            if session.stamp == self.stamp {
+                return;
+            }
+            session.stamp = self.stamp;
+        }
+        let delivery = delivery(self.settings, self.msg, sub, false);
+        enqueue(self.settings, self.stats, self.dirty, session, delivery);
+    }
+
+    fn offer(&mut self, sub: &Match, online: bool) -> bool {
+        self.matched = true;
+        let delivery = delivery(self.settings, self.msg, sub, true);
+        // Nobody keeps a QoS 0 message for an absent member, so it is better lost than taking the turn of a present one.
+        if !online && delivery.flags.qos() == QoS::AtMostOnce && !self.settings.queue_qos0_messages {
+            return false;
+        }
+        let Some(session) = self.sessions.get_mut(sub.session) else { return false };
+        enqueue(self.settings, self.stats, self.dirty, session, delivery)
+    }
+}
+
+fn delivery(settings: &Global, msg: &Msg, sub: &Match, shared: bool) -> Delivery {
+    let qos = if settings.upgrade_outgoing_qos { sub.options.qos } else { sub.options.qos.min(msg.qos()) };
+    let retain = msg.retain() && sub.options.retain_as_published;
+    Delivery { msg: Some(msg.clone()), sub_id: sub.id, id: 0, out: Out::Queued, flags: Flags::new(qos, retain, shared) }
+}
+
+/// Appends to a session's queue, or drops the newest when a limit is reached, as C Mosquitto does.
+fn enqueue(
+    settings: &Global,
+    stats: &mut Stats,
+    dirty: &mut Vec<ConnId>,
+    session: &mut Session,
+    delivery: Delivery,
+) -> bool {
+    let online = match session.attachment {
+        Attachment::WillOnly => return false,
+        Attachment::Offline => false,
+        Attachment::Online(_) => true,
+    };
+    let qos0 = delivery.flags.qos() == QoS::AtMostOnce;
+    if qos0 && !online && !settings.queue_qos0_messages {
+        return false;
+    }
+    let express = qos0 && online;
+    if !has_room(settings, session, express) {
+        stats.dropped += 1;
+        if !session.drop_noted {
+            session.drop_noted = true;
+            notice!("Outgoing messages are being dropped for client {}.", session.client_id());
+        }
+        return false;
+    }
+    session.flow_mut().push(delivery, express);
+    mark_dirty(dirty, session);
+    true
+}
+
+fn has_room(settings: &Global, session: &Session, express: bool) -> bool {
+    let Some(flow) = &session.flow else { return true };
+    let max = settings.max_queued_messages as usize;
+    let max_bytes = u64::from(settings.max_queued_bytes);
+    if express {
+        return max == 0 || flow.queued_qos0() < max;
+    }
+    let window = if session.online() { usize::from(session.window) } else { 0 };
+    (max == 0 || flow.queued() < max.saturating_add(window)) && (max_bytes == 0 || flow.queued_bytes() < max_bytes)
+}
+
+/// Puts a connected session on the list of those to be flushed.
+pub(crate) fn mark_dirty(dirty: &mut Vec<ConnId>, session: &mut Session) {
+    if let Some(conn) = session.conn()
+        && !session.dirty
+    {
+        session.dirty = true;
+        dirty.push(conn);
+    }
+}
+
+impl Broker {
+    /// The subscription table and a router for `msg`, side by side.
+    pub(crate) fn router<'a>(&'a mut self, msg: &'a Msg, from: Option<SessionId>) -> (&'a mut Subs, Router<'a>) {
+        self.publish_stamp = self.publish_stamp.wrapping_add(1).max(1);
+        let Broker { subs, sessions, settings, stats, dirty, publish_stamp, .. } = self;
+        (subs, Router { sessions, settings, stats, dirty, msg, from, stamp: *publish_stamp, matched: false })
+    }
+
+    /// Routes a message: keeps it if it is retained, and queues it for every session that subscribed to its topic. `from`
+    /// is the session that published it, for no-local; `None` for wills and the broker's own messages.
+    pub fn publish(&mut self, now: Now, from: Option<SessionId>, msg: &Msg) -> Published {
+        if msg.retain() {
+            if msg.payload_len() == 0 {
+                self.retained.remove(msg.topic());
+            } else if !msg.expired(now) {
+                self.retained.insert(msg.clone());
+            }
+        }
+        let (subs, mut router) = self.router(msg, from);
+        let work = subs.publish(msg.topic(), &mut router);
+        let matched = router.matched;
+        if matched || msg.retain() {
+            self.changes.record(|| Change::Published(msg.clone()));
+        }
+        Published { matched, work }
+    }
+
+    /// Sends `payload` to one client with QoS 0, whether it subscribed or not: how `$CONTROL` answers.
+    pub fn answer(&mut self, now: Now, id: SessionId, topic: &str, payload: &[u8]) {
+        let new = NewMessage { topic, payload, qos: QoS::AtMostOnce, retain: false, props: &[], expiry_s: None };
+        let (Some(msg), Some(session)) = (Msg::new(now, &new), self.sessions.get_mut(id)) else { return };
+        let flags = Flags::new(QoS::AtMostOnce, false, false);
+        let delivery = Delivery { msg: Some(msg), sub_id: 0, id: 0, out: Out::Queued, flags };
+        enqueue(&self.settings, &mut self.stats, &mut self.dirty, session, delivery);
+    }
+}

@@ -1,0 +1,352 @@
+//! What happens to sessions over time: connect, take-over, disconnect, expiry, delayed wills, the end.
+
+use super::changes::Change;
+use super::retain::{Cursor, Step};
+use super::session::{Attachment, NEVER};
+use super::will::Will;
+use super::{Action, Broker, ConnId, SessionId};
+use crate::config::Global;
+use crate::notice;
+use crate::timer::{Entry, Now};
+use crate::wire::ProtocolVersion;
+
+/// At most this many sessions are ended in one turn, so that a thousand of them expiring together stop nobody else.
+const TIMERS_PER_TURN: usize = 256;
+/// Retained messages looked at in one turn by the sweep for expired ones.
+const SWEEP_PER_TURN: u32 = 2000;
+
+/// A client that may connect: everything about it has been checked.
+#[derive(Debug)]
+pub struct ConnectRequest<'a> {
+    /// Its connection.
+    pub conn: ConnId,
+    /// Its client id, possibly one the broker made.
+    pub client_id: &'a str,
+    /// Its user name.
+    pub username: Option<&'a str>,
+    /// Clean session (v3) or clean start (v5).
+    pub clean_start: bool,
+    /// Seconds the session is to outlive the connection; [`NEVER`] for ever.
+    pub expiry_s: u32,
+    /// Its protocol version.
+    pub version: ProtocolVersion,
+    /// It says it is a bridge.
+    pub bridge: bool,
+    /// QoS 1 and 2 messages it takes at once; 0 is unlimited.
+    pub window: u16,
+    /// Its will.
+    pub will: Option<Will>,
+}
+
+/// A client is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// Its session.
+    pub session: SessionId,
+    /// The session is an earlier one [MQTT-3.2.2-2].
+    pub present: bool,
+}
+
+/// Why a client cannot have a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectRefused {
+    /// `[conf: global_max_clients]` is reached, or the table is full.
+    TooManyClients,
+    /// `[conf: memory_limit]` is reached.
+    OutOfMemory,
+}
+
+/// How a connection leaves its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// The will is to be published, after its delay.
+    pub will: bool,
+    /// A new session expiry from DISCONNECT.
+    pub expiry_s: Option<u32>,
+}
+
+/// The periodic search for expired retained messages `[conf: retain_expiry_interval]`.
+pub(crate) struct Sweep {
+    interval_ms: u64,
+    due_ms: u64,
+    cursor: Cursor,
+}
+
+impl Sweep {
+    pub(crate) fn new(settings: &Global, now: Now) -> Sweep {
+        let interval_ms = settings.retain_expiry_interval.map_or(0, |s| u64::from(s) * 1000);
+        Sweep { interval_ms, due_ms: now.mono_ms.saturating_add(interval_ms), cursor: Cursor::default() }
+    }
+}
+
+impl Broker {
+    /// Attaches a connection to the session of its client id, which is resumed or made. A connection that had it is taken
+    /// over: an [`Action`] closes it.
+    pub fn connect(&mut self, now: Now, request: ConnectRequest<'_>) -> Result<Connected, ConnectRefused> {
+        let existing = self.sessions.find(request.client_id);
+        let old_conn = existing.and_then(|id| self.conn_of(id));
+        let resumed = existing.and_then(|id| self.take_over(now, id, request.clean_start));
+        let id = match resumed {
+            Some(id) => id,
+            None => {
+                if self.settings.global_max_clients.is_some_and(|max| self.sessions.len() >= max as usize) {
+                    return Err(ConnectRefused::TooManyClients);
+                }
+                if existing.is_none() && self.over_memory() {
+                    return Err(ConnectRefused::OutOfMemory);
+                }
+                self.sessions.insert(request.client_id, request.version).ok_or(ConnectRefused::TooManyClients)?
+            }
+        };
+        if let Some(conn) = old_conn {
+            self.actions.push_back(Action::TakeOver { conn, by: id });
+        }
+        let expiry_s = self.capped_expiry(request.expiry_s);
+        let Some(session) = self.sessions.get_mut(id) else { return Err(ConnectRefused::TooManyClients) };
+        session.attachment = Attachment::Online(request.conn);
+        session.expiry_s = expiry_s;
+        session.ends_ms = 0;
+        session.version = request.version;
+        session.bridge = request.bridge;
+        session.window = request.window;
+        session.dirty = false;
+        session.drop_noted = false;
+        if request.username.is_some() || session.details.is_some() {
+            session.details_mut().username = request.username.map(Into::into);
+        }
+        if request.will.is_some() {
+            session.details_mut().will = request.will;
+        }
+        if let Some(flow) = &mut session.flow {
+            flow.reconnect();
+        }
+        session.trim();
+        if session.flow.is_some() {
+            session.dirty = true;
+            self.dirty.push(request.conn);
+        }
+        self.subs.set_online(&session.subs, true);
+        if expiry_s != 0 {
+            self.changes.record(|| Change::Session(id));
+        }
+        Ok(Connected { session: id, present: resumed.is_some() })
+    }
+
+    /// Takes an existing session from whoever has it. `None` when it ends thereby.
+    fn take_over(&mut self, now: Now, id: SessionId, clean_start: bool) -> Option<SessionId> {
+        let session = self.sessions.get_mut(id)?;
+        let will = session.take_will();
+        let ends = match session.attachment {
+            Attachment::Online(_) => {
+                session.attachment = Attachment::Offline;
+                let ends = clean_start || session.expiry_s == 0;
+                // A will with a delay is void once the client is back, whatever becomes of the session.
+                if let Some(will) = will.filter(|will| ends && will.delay_s == 0) {
+                    self.publish_will(now, &will);
+                }
+                ends
+            }
+            Attachment::Offline => clean_start,
+            Attachment::WillOnly => true,
+        };
+        if ends {
+            self.end_session(id);
+            return None;
+        }
+        Some(id)
+    }
+
+    /// Detaches a connection. Does nothing when the session belongs to another connection by now.
+    pub fn disconnect(&mut self, now: Now, id: SessionId, conn: ConnId, ending: Ending) {
+        let expiry = ending.expiry_s.map(|s| self.capped_expiry(s));
+        let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn() == Some(conn)) else { return };
+        session.attachment = Attachment::Offline;
+        session.dirty = false;
+        session.expiry_s = expiry.unwrap_or(session.expiry_s);
+        if let Some(flow) = &mut session.flow {
+            flow.replays.retain(|replay| replay.qos != crate::wire::QoS::AtMostOnce);
+            flow.discard_qos0();
+        }
+        let expiry_s = session.expiry_s;
+        session.ends_ms = match expiry_s {
+            0 | NEVER => 0,
+            s => now.mono_ms.saturating_add(u64::from(s) * 1000),
+        };
+        self.subs.set_online(&session.subs, false);
+        let mut will_now = session.take_will().filter(|_| ending.will);
+        if let Some(will) = will_now.take_if(|will| will.delay_s != 0) {
+            let due = now.mono_ms.saturating_add(u64::from(will.delay_s) * 1000);
+            let details = session.details_mut();
+            details.will = Some(will);
+            details.will_due_ms = due;
+            if expiry_s == 0 {
+                // As C Mosquitto 2.1.2: the delay of the will is waited for although the session ends now.
+                self.end_but_will(id);
+            }
+        } else {
+            if let Some(will) = &will_now {
+                self.publish_will(now, will);
+            }
+            if expiry_s == 0 {
+                self.end_session(id);
+                return;
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.trim();
+        }
+        self.arm(id);
+    }
+
+    fn capped_expiry(&self, expiry_s: u32) -> u32 {
+        self.settings.persistent_client_expiration.map_or(expiry_s, |cap| expiry_s.min(cap))
+    }
+
+    /// Publishes a will if its client may [MQTT-3.1.2-8].
+    fn publish_will(&mut self, now: Now, will: &Will) {
+        if !super::auth::may_publish(&will.topic) {
+            return;
+        }
+        if let Some(msg) = will.message(now, self.settings.retain_available) {
+            self.publish(now, None, &msg);
+        }
+    }
+
+    /// Removes a session and all it has; shared messages it left unacknowledged go to another member.
+    pub(crate) fn end_session(&mut self, id: SessionId) {
+        self.empty_session(id);
+        let Some(session) = self.sessions.remove(id) else { return };
+        if session.timer_ms != 0 {
+            self.forsake_timer();
+        }
+    }
+
+    /// Ends the session but keeps its client id with the will until the delay has passed.
+    fn end_but_will(&mut self, id: SessionId) {
+        self.empty_session(id);
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.attachment = Attachment::WillOnly;
+            session.ends_ms = 0;
+        }
+    }
+
+    fn empty_session(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let flow = session.flow.take();
+        if session.expiry_s != 0 {
+            let client_id = session.client_id();
+            self.changes.record(|| Change::SessionEnded { client_id: client_id.into() });
+        }
+        let mut list = std::mem::take(&mut session.subs);
+        // Offline first, so that a message is not offered to the one who leaves.
+        self.subs.set_online(&list, false);
+        for (nth, (msg, sub_id)) in flow.into_iter().flat_map(|flow| flow.take_shared()).enumerate() {
+            let (subs, mut router) = self.router(&msg, None);
+            subs.pass_on(&list, id, msg.topic(), sub_id, nth, &mut router);
+        }
+        self.subs.remove_all(id, &mut list);
+    }
+
+    /// The earliest deadline of sessions and sweeps; may be early, never late.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        let sweep = (self.sweep.interval_ms != 0).then_some(self.sweep.due_ms);
+        [self.timers.next_deadline(), sweep, self.sys.next_deadline(&self.settings)].into_iter().flatten().min()
+    }
+
+    /// Does what is due: wills, expired sessions, the sweep of expired retained messages, `$SYS`.
+    pub fn on_timers(&mut self, now: Now) {
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(Entry { deadline_ms, id }) = self.timers.pop_due(now) else { break };
+            let id = SessionId(crate::slab::Key::from_bits(id));
+            match self.sessions.get_mut(id) {
+                Some(session) if session.timer_ms == deadline_ms => {
+                    session.timer_ms = 0;
+                    self.session_due(now, id);
+                }
+                _ => self.timers.dropped_stale(),
+            }
+        }
+        self.sweep_retained(now);
+        if self.sys.next_deadline(&self.settings).is_some_and(|due| due <= now.mono_ms) {
+            self.publish_sys(now);
+        }
+    }
+
+    fn session_due(&mut self, now: Now, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        if session.online() {
+            return;
+        }
+        let expired = session.ends_ms != 0 && session.ends_ms <= now.mono_ms;
+        let will_due = session.details.as_ref().is_some_and(|d| d.will_due_ms != 0 && d.will_due_ms <= now.mono_ms);
+        // The will is published when its delay has passed or the session ends, whichever is first [MQTT-3.1.3-9].
+        if let Some(will) = if expired || will_due { session.take_will() } else { None } {
+            let will_only = session.attachment == Attachment::WillOnly;
+            self.publish_will(now, &will);
+            if will_only {
+                self.end_session(id);
+                return;
+            }
+        }
+        if expired {
+            notice!("Expiring client {} due to timeout.", self.client_id(id));
+            self.stats.expired_sessions += 1;
+            self.end_session(id);
+            return;
+        }
+        self.arm(id);
+    }
+
+    /// Makes sure the timer of a disconnected session fires in time. An armed timer that is early enough stays.
+    fn arm(&mut self, id: SessionId) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let will_due = session.details.as_ref().map_or(0, |details| details.will_due_ms);
+        let Some(deadline) = [session.ends_ms, will_due].into_iter().filter(|due| *due != 0).min() else { return };
+        if session.timer_ms != 0 && session.timer_ms <= deadline {
+            return;
+        }
+        let replaced = session.timer_ms != 0;
+        session.timer_ms = deadline;
+        self.timers.arm(deadline, id.0.to_bits());
+        if replaced {
+            self.forsake_timer();
+        }
+    }
+
+    fn forsake_timer(&mut self) {
+        let sessions = &self.sessions;
+        self.timers.forsake(|entry| {
+            let id = SessionId(crate::slab::Key::from_bits(entry.id));
+            sessions.get(id).is_some_and(|session| session.timer_ms == entry.deadline_ms)
+        });
+    }
+
+    fn sweep_retained(&mut self, now: Now) {
+        if self.sweep.interval_ms == 0 || self.sweep.due_ms > now.mono_ms {
+            return;
+        }
+        let mut budget = SWEEP_PER_TURN;
+        loop {
+            match self.retained.sweep(now, &mut self.sweep.cursor, &mut budget) {
+                Step::Hit(_) => {}
+                Step::OutOfBudget => break,
+                Step::Done => {
+                    self.sweep.cursor = Cursor::default();
+                    self.sweep.due_ms = now.mono_ms.saturating_add(self.sweep.interval_ms);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Publishes every will, of connected clients and delayed ones: the broker is about to stop. The wills reach queues
+    /// and the retained store, nobody is sent anything any more.
+    pub fn publish_all_wills(&mut self, now: Now) {
+        for id in self.sessions.ids() {
+            if let Some(will) = self.sessions.get_mut(id).and_then(|session| session.take_will()) {
+                self.publish_will(now, &will);
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! From a session's queues to its connection, and what the client answers; QoS 2 messages from the client.
+
+use super::changes::Change;
+use super::deliver::mark_dirty;
+use super::inflight::{Acked, Delivery, Flags, Flow, Out};
+use super::message::Msg;
+use super::retain::Step;
+use super::session::Session;
+use super::{Broker, Published, SessionId};
+use crate::notice;
+use crate::timer::Now;
+use crate::wire::{PacketId, ProtocolVersion, QoS};
+
+/// Something to be sent to a client.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A PUBLISH.
+    Publish {
+        /// The message.
+        msg: Msg,
+        /// Its packet identifier; `None` for QoS 0.
+        id: Option<PacketId>,
+        /// The QoS it is sent with.
+        qos: QoS,
+        /// The retain flag it is sent with.
+        retain: bool,
+        /// It was sent before, on another connection.
+        dup: bool,
+        /// The v5 subscription identifier; 0 for none.
+        sub_id: u32,
+    },
+    /// A PUBREL that was sent before, on another connection.
+    Pubrel(PacketId),
+}
+
+/// What [`Broker::pull`] gives.
+#[derive(Debug)]
+pub enum Pulled {
+    /// Send this.
+    Item(Outgoing),
+    /// Nothing may be sent now.
+    Empty,
+    /// The budget is used up; ask again next turn.
+    Later,
+}
+
+/// What to do with a QoS 2 PUBLISH.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Received {
+    /// Answer with PUBREC.
+    Stored,
+    /// It replaced another message with the same packet identifier; answer with PUBREC and warn.
+    Replaced,
+    /// Stored; PUBREC follows when the window has a free slot.
+    Withheld,
+    /// The client exceeded the receive maximum: refuse it.
+    OverQuota,
+    /// Nothing more can be stored: close without an acknowledgement, so that the client sends it again.
+    Full,
+    /// The same message for the third time: a protocol error.
+    RepeatedTooOften,
+}
+
+impl Broker {
+    /// The next thing to send to the session's client, and the record that it was sent. `budget` is charged for look-ups of
+    /// retained messages.
+    pub fn pull(&mut self, now: Now, id: SessionId, budget: &mut u32) -> Pulled {
+        let Broker { sessions, settings, retained, .. } = self;
+        let Some(session) = sessions.get_mut(id) else { return Pulled::Empty };
+        let (window, max_bytes) = (usize::from(session.window), u64::from(settings.max_inflight_bytes));
+        let Session { flow: Some(flow), last_id, .. } = session else { return Pulled::Empty };
+        if let Some(again) = flow.next_resend() {
+            return Pulled::Item(resend(again));
+        }
+        let open = |flow: &Flow| {
+            (window == 0 || flow.inflight() < window)
+                && (max_bytes == 0 || flow.inflight() == 0 || flow.inflight_bytes() < max_bytes)
+        };
+        while flow.replays.front().is_some_and(|replay| replay.qos == QoS::AtMostOnce || open(flow)) {
+            let Some(replay) = flow.replays.front_mut() else { break };
+            match retained.scan(&replay.filter, &mut replay.cursor, budget) {
+                Step::Hit(msg) if msg.expired(now) => {}
+                Step::Hit(msg) => {
+                    let qos = if settings.upgrade_outgoing_qos { replay.qos } else { replay.qos.min(msg.qos()) };
+                    let flags = Flags::new(qos, true, false);
+                    let delivery = Delivery { msg: Some(msg), sub_id: replay.sub_id, id: 0, out: Out::Queued, flags };
+                    return send(flow, last_id, delivery).map_or(Pulled::Empty, Pulled::Item);
+                }
+                Step::Done => {
+                    flow.replays.pop_front();
+                }
+                Step::OutOfBudget => return Pulled::Later,
+            }
+        }
+        while let Some(delivery) = flow.next_queued(open(flow)) {
+            if delivery.msg.as_ref().is_none_or(|msg| msg.expired(now)) {
+                continue;
+            }
+            return send(flow, last_id, delivery).map_or(Pulled::Empty, Pulled::Item);
+        }
+        Pulled::Empty
+    }
+
+    /// Says that everything `pull` gave was taken over, so that the next message lists the connection again.
+    pub fn set_clean(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.dirty = false;
+        }
+    }
+
+    /// Lists the session's connection for the next flush.
+    pub fn set_dirty(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            mark_dirty(&mut self.dirty, session);
+        }
+    }
+
+    /// True when something is queued for the session that has not been sent.
+    #[must_use]
+    pub fn is_dirty(&self, id: SessionId) -> bool {
+        self.sessions.get(id).is_some_and(|session| session.dirty)
+    }
+
+    /// Gives memory back that the session holds without need; called when its client is idle.
+    pub fn trim(&mut self, id: SessionId) {
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.trim();
+        }
+    }
+
+    /// The number of QoS 1 and 2 messages queued for the session and not yet sent.
+    #[must_use]
+    pub fn queued(&self, id: SessionId) -> usize {
+        self.sessions.get(id).and_then(|session| session.flow.as_ref()).map_or(0, |flow| flow.queued())
+    }
+
+    /// PUBACK from the client.
+    pub fn puback(&mut self, id: SessionId, packet: PacketId) -> Acked {
+        self.acknowledge(id, packet, |flow| flow.puback(packet))
+    }
+
+    /// PUBREC from the client; `refused` when its reason code is an error.
+    pub fn pubrec(&mut self, id: SessionId, packet: PacketId, refused: bool) -> Acked {
+        self.acknowledge(id, packet, |flow| flow.pubrec(packet, refused))
+    }
+
+    /// PUBCOMP from the client.
+    pub fn pubcomp(&mut self, id: SessionId, packet: PacketId) -> Acked {
+        self.acknowledge(id, packet, |flow| flow.pubcomp(packet))
+    }
+
+    /// Ends a message that could not be sent, as if the client had taken it.
+    pub fn abandon(&mut self, id: SessionId, packet: PacketId) {
+        self.acknowledge(id, packet, |flow| {
+            flow.abandon(packet);
+            Acked::Done
+        });
+    }
+
+    fn acknowledge(&mut self, id: SessionId, packet: PacketId, what: impl FnOnce(&mut Flow) -> Acked) -> Acked {
+        let Some(session) = self.sessions.get_mut(id) else { return Acked::Unknown };
+        let Some(flow) = &mut session.flow else { return Acked::Unknown };
+        let acked = what(flow);
+        if acked == Acked::Done {
+            if !flow.is_empty() {
+                mark_dirty(&mut self.dirty, session);
+            }
+            if session.expiry_s != 0 {
+                self.changes.record(|| Change::Acknowledged { session: id, id: packet });
+            }
+        }
+        acked
+    }
+
+    /// A QoS 2 PUBLISH that may be published: stored until its PUBREL.
+    pub fn receive_qos2(&mut self, id: SessionId, packet: PacketId, msg: Msg) -> Received {
+        let Broker { sessions, settings, .. } = self;
+        let Some(session) = sessions.get_mut(id) else { return Received::Full };
+        let version = session.version;
+        let flow = session.flow_mut();
+        let window = usize::from(settings.max_inflight_messages);
+        let mut replaced = false;
+        if let Some(stored) = flow.inbound.get_mut(&packet.get()) {
+            if same_content(&stored.msg, &msg) {
+                if stored.withheld {
+                    return Received::Withheld;
+                }
+                return if std::mem::replace(&mut stored.repeated, true) {
+                    Received::RepeatedTooOften
+                } else {
+                    Received::Stored
+                };
+            }
+            replaced = true;
+        }
+        let full = window != 0 && flow.inbound_acked() >= window && !replaced;
+        if full && version == ProtocolVersion::V5 {
+            return Received::OverQuota;
+        }
+        if full {
+            let (max, max_bytes) = (settings.max_queued_messages as usize, u64::from(settings.max_queued_bytes));
+            if (max != 0 && flow.withheld() >= max) || (max_bytes != 0 && flow.inbound_bytes() >= max_bytes) {
+                notice!("Incoming messages of client {} exceed the queue limits.", session.client_id());
+                return Received::Full;
+            }
+        }
+        if session.expiry_s != 0 {
+            let msg = &msg;
+            self.changes.record(|| Change::Stored { session: id, id: packet, msg: msg.clone() });
+        }
+        session.flow_mut().store_inbound(packet, msg, full);
+        match (full, replaced) {
+            (true, _) => Received::Withheld,
+            (false, true) => Received::Replaced,
+            (false, false) => Received::Stored,
+        }
+    }
+
+    /// PUBREL from the client: the stored message is routed now. `None` for an unknown packet identifier.
+    pub fn release(&mut self, now: Now, id: SessionId, packet: PacketId) -> Option<Published> {
+        let session = self.sessions.get_mut(id)?;
+        let msg = session.flow.as_mut()?.release(packet)?;
+        if session.expiry_s != 0 {
+            self.changes.record(|| Change::Acknowledged { session: id, id: packet });
+        }
+        if msg.expired(now) {
+            return Some(Published { matched: false, work: 0 });
+        }
+        Some(self.publish(now, Some(id), &msg))
+    }
+
+    /// The packet identifier whose PUBREC may leave now that a slot is free.
+    pub fn next_withheld(&mut self, id: SessionId) -> Option<PacketId> {
+        let window = usize::from(self.settings.max_inflight_messages);
+        let flow = self.sessions.get_mut(id)?.flow.as_mut()?;
+        if window != 0 && flow.inbound_acked() >= window { None } else { flow.next_withheld() }
+    }
+}
+
+/// Takes a delivery out of the queue for good: records it as sent, or puts it back when no identifier is free.
+fn send(flow: &mut Flow, last_id: &mut u16, delivery: Delivery) -> Option<Outgoing> {
+    let (flags, sub_id) = (delivery.flags, delivery.sub_id);
+    let msg = delivery.msg.clone()?;
+    let (qos, retain) = (flags.qos(), flags.retain());
+    if qos == QoS::AtMostOnce {
+        return Some(Outgoing::Publish { msg, id: None, qos, retain, dup: false, sub_id });
+    }
+    let Some(id) = flow.assign_id(last_id) else {
+        flow.unqueue(delivery);
+        return None;
+    };
+    flow.mark_sent(delivery, id);
+    Some(Outgoing::Publish { msg, id: Some(id), qos, retain, dup: false, sub_id })
+}
+
+fn resend(entry: &Delivery) -> Outgoing {
+    let id = PacketId::new(entry.id);
+    match (&entry.msg, id) {
+        (Some(msg), Some(_)) => Outgoing::Publish {
+            msg: msg.clone(),
+            id,
+            qos: entry.flags.qos(),
+            retain: entry.flags.retain(),
+            dup: true,
+            sub_id: entry.sub_id,
+        },
+        (_, id) => Outgoing::Pubrel(id.unwrap_or(PacketId::MIN)),
+    }
+}
+
+fn same_content(a: &Msg, b: &Msg) -> bool {
+    (a.topic(), a.payload(), a.qos(), a.retain()) == (b.topic(), b.payload(), b.qos(), b.retain())
+}

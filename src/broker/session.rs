@@ -1,0 +1,231 @@
+//! Sessions: keyed by client id, outliving the connection. This file owns the table of sessions and what one session is;
+//! what happens to sessions over time stands in `lifecycle`.
+
+use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
+use std::hash::Hasher;
+
+use super::inflight::Flow;
+use super::subs::SubList;
+use super::will::Will;
+use super::{ConnId, SessionId};
+use crate::slab::Slab;
+use crate::wire::ProtocolVersion;
+
+/// Session expiry interval that never ends [MQTT-3.1.2.11.2].
+pub const NEVER: u32 = u32::MAX;
+
+/// Whether a client is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Attachment {
+    /// Connected through this connection.
+    Online(ConnId),
+    /// Not connected.
+    Offline,
+    /// The session has ended; only its delayed will is still to be published.
+    WillOnly,
+}
+
+/// One session. Kept small: an idle client is mostly this, its connection and its subscription.
+pub(crate) struct Session {
+    client_id: Box<str>,
+    pub(crate) subs: SubList,
+    pub(crate) flow: Option<Box<Flow>>,
+    pub(crate) details: Option<Box<Details>>,
+    /// The deadline of the armed timer, 0 for none.
+    pub(crate) timer_ms: u64,
+    /// When the session ends, 0 for never or while connected.
+    pub(crate) ends_ms: u64,
+    pub(crate) attachment: Attachment,
+    /// Seconds the session outlives its connection; [`NEVER`] for ever.
+    pub(crate) expiry_s: u32,
+    /// The last publish that reached this session, to merge overlapping subscriptions.
+    pub(crate) stamp: u32,
+    /// The last packet identifier handed out.
+    pub(crate) last_id: u16,
+    /// How many QoS 1 and 2 messages the client takes at once; 0 is unlimited.
+    pub(crate) window: u16,
+    pub(crate) version: ProtocolVersion,
+    pub(crate) bridge: bool,
+    /// On the list of connections to flush.
+    pub(crate) dirty: bool,
+    /// The notice about dropped messages was given on this connection.
+    pub(crate) drop_noted: bool,
+}
+
+/// What only some sessions have.
+#[derive(Default)]
+pub(crate) struct Details {
+    pub(crate) username: Option<Box<str>>,
+    pub(crate) will: Option<Will>,
+    /// When the delayed will is due, 0 while the client is connected.
+    pub(crate) will_due_ms: u64,
+}
+
+impl Session {
+    pub(crate) fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    pub(crate) fn conn(&self) -> Option<ConnId> {
+        match self.attachment {
+            Attachment::Online(conn) => Some(conn),
+            Attachment::Offline | Attachment::WillOnly => None,
+        }
+    }
+
+    pub(crate) fn online(&self) -> bool {
+        self.conn().is_some()
+    }
+
+    /// The queues, made when first needed.
+    pub(crate) fn flow_mut(&mut self) -> &mut Flow {
+        self.flow.get_or_insert_default()
+    }
+
+    pub(crate) fn details_mut(&mut self) -> &mut Details {
+        self.details.get_or_insert_default()
+    }
+
+    pub(crate) fn take_will(&mut self) -> Option<Will> {
+        let details = self.details.as_mut()?;
+        details.will_due_ms = 0;
+        details.will.take()
+    }
+
+    /// Drops the queues and details when they hold nothing.
+    pub(crate) fn trim(&mut self) {
+        if self.flow.as_ref().is_some_and(|flow| flow.is_empty()) {
+            self.flow = None;
+        }
+        if self.details.as_ref().is_some_and(|d| d.username.is_none() && d.will.is_none()) {
+            self.details = None;
+        }
+    }
+}
+
+/// All sessions and the one map from client id to session.
+pub(crate) struct Sessions {
+    slab: Slab<Session>,
+    by_client_id: HashTable<SessionId>,
+    hash_keys: [u64; 2],
+}
+
+impl Sessions {
+    pub(crate) fn new(hash_keys: [u64; 2]) -> Sessions {
+        Sessions { slab: Slab::new(), by_client_id: HashTable::new(), hash_keys }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn get(&self, id: SessionId) -> Option<&Session> {
+        self.slab.get(id.0)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.slab.get_mut(id.0)
+    }
+
+    pub(crate) fn find(&self, client_id: &str) -> Option<SessionId> {
+        let hash = hash(self.hash_keys, client_id);
+        self.by_client_id
+            .find(hash, |id| self.slab.get(id.0).is_some_and(|session| &*session.client_id == client_id))
+            .copied()
+    }
+
+    /// Adds a session that has no client id yet in the table. `None` when the slab is full.
+    pub(crate) fn insert(&mut self, client_id: &str, version: ProtocolVersion) -> Option<SessionId> {
+        let session = Session {
+            client_id: client_id.into(),
+            subs: SubList::default(),
+            flow: None,
+            details: None,
+            timer_ms: 0,
+            ends_ms: 0,
+            attachment: Attachment::Offline,
+            expiry_s: 0,
+            stamp: 0,
+            last_id: 0,
+            window: 0,
+            version,
+            bridge: false,
+            dirty: false,
+            drop_noted: false,
+        };
+        let id = SessionId(self.slab.insert(session).ok()?);
+        let (slab, keys) = (&self.slab, self.hash_keys);
+        self.by_client_id.insert_unique(hash(keys, client_id), id, |id| {
+            hash(keys, slab.get(id.0).map_or("", |session| &session.client_id))
+        });
+        Some(id)
+    }
+
+    pub(crate) fn remove(&mut self, id: SessionId) -> Option<Session> {
+        let session = self.slab.remove(id.0)?;
+        if let Ok(entry) = self.by_client_id.find_entry(hash(self.hash_keys, &session.client_id), |other| *other == id)
+        {
+            entry.remove();
+        }
+        if self.by_client_id.capacity() > 64 && self.by_client_id.len() < self.by_client_id.capacity() / 4 {
+            let (slab, keys) = (&self.slab, self.hash_keys);
+            self.by_client_id.shrink_to_fit(|id| hash(keys, slab.get(id.0).map_or("", |session| &session.client_id)));
+        }
+        Some(session)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
+        self.slab.iter().map(|(key, session)| (SessionId(key), session))
+    }
+
+    pub(crate) fn ids(&self) -> Vec<SessionId> {
+        self.iter().map(|(id, _)| id).collect()
+    }
+
+    #[cfg(any(debug_assertions, test))]
+    pub(crate) fn check_invariants(&self) {
+        assert_eq!(self.by_client_id.len(), self.slab.len());
+        for (id, session) in self.iter() {
+            assert_eq!(self.find(&session.client_id), Some(id), "{} is found by its client id", session.client_id);
+            if let Some(flow) = &session.flow {
+                flow.check_invariants();
+            }
+        }
+    }
+}
+
+fn hash(keys: [u64; 2], client_id: &str) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(keys[0], keys[1]);
+    hasher.write(client_id.as_bytes());
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_session_is_at_most_120_bytes() {
+        assert!(size_of::<Session>() <= 120, "{}", size_of::<Session>());
+    }
+
+    #[test]
+    fn a_session_is_found_until_it_is_removed() {
+        let mut sessions = Sessions::new([1, 2]);
+        let ids: Vec<SessionId> =
+            (0..300).map(|i| sessions.insert(&format!("client-{i}"), ProtocolVersion::V5).unwrap()).collect();
+        for (i, id) in ids.iter().enumerate() {
+            assert_eq!(sessions.find(&format!("client-{i}")), Some(*id));
+        }
+        for id in &ids[..290] {
+            assert!(sessions.remove(*id).is_some());
+        }
+        sessions.check_invariants();
+        assert_eq!(
+            (sessions.len(), sessions.find("client-0"), sessions.find("client-295")),
+            (10, None, Some(ids[295]))
+        );
+    }
+}

@@ -1,0 +1,109 @@
+//! SUBSCRIBE and UNSUBSCRIBE as the core sees them.
+
+use super::Broker;
+use super::SessionId;
+use super::changes::Change;
+use super::deliver::mark_dirty;
+use super::inflight::Replay;
+use super::retain::Cursor;
+use super::subs::{Added, SubOptions};
+use crate::timer::Now;
+use crate::wire::{ProtocolVersion, QoS};
+
+/// Retained look-ups that may wait for one client at once. A client needs one for each filter that has retained messages,
+/// and only until it has read them.
+const MAX_REPLAYS: usize = 100_000;
+
+/// One filter to subscribe to; checked, mount point included.
+#[derive(Clone, Copy, Debug)]
+pub struct SubscribeRequest<'a> {
+    /// The topic filter, without `$share`.
+    pub filter: &'a str,
+    /// The share name.
+    pub share: Option<&'a str>,
+    /// QoS and v5 options.
+    pub options: SubOptions,
+    /// The v5 subscription identifier; 0 for none.
+    pub id: u32,
+}
+
+/// A session may not have more of this (reason code 0x97).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscribeRefused;
+
+impl Broker {
+    /// Adds or replaces a subscription; retained messages follow with the next [`Broker::pull`]s. Returns the granted QoS.
+    pub fn subscribe(
+        &mut self,
+        _now: Now,
+        id: SessionId,
+        request: SubscribeRequest<'_>,
+    ) -> Result<QoS, SubscribeRefused> {
+        if self.over_memory() {
+            return Err(SubscribeRefused);
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return Err(SubscribeRefused) };
+        let mut options = request.options;
+        if session.bridge && session.version < ProtocolVersion::V5 {
+            // As C Mosquitto: a v3 client that says it is a bridge must not get its own messages back.
+            options.no_local = request.share.is_none();
+            options.retain_as_published = true;
+        }
+        let online = session.online();
+        let added = self
+            .subs
+            .subscribe(id, &mut session.subs, request.filter, request.share, options, request.id, online)
+            .map_err(|_| SubscribeRefused)?;
+        let wanted = match options.retain_handling {
+            0 => true,
+            1 => added == Added::New,
+            _ => false,
+        };
+        if wanted && request.share.is_none() {
+            let mut budget = 64;
+            let mut cursor = Cursor::default();
+            let found = self.retained.scan(request.filter, &mut cursor, &mut budget);
+            if !matches!(found, super::retain::Step::Done) {
+                let flow = session.flow_mut();
+                if flow.replays.len() >= MAX_REPLAYS {
+                    return Err(SubscribeRefused);
+                }
+                flow.replays.push_back(Replay {
+                    filter: request.filter.into(),
+                    cursor: Cursor::default(),
+                    qos: options.qos,
+                    sub_id: request.id,
+                });
+                mark_dirty(&mut self.dirty, session);
+            }
+        }
+        if session.expiry_s != 0 {
+            self.changes.record(|| Change::Subscribed { session: id, filter: full_filter(&request) });
+        }
+        Ok(options.qos)
+    }
+
+    /// Removes a subscription; false when there was none.
+    pub fn unsubscribe(&mut self, id: SessionId, filter: &str, share: Option<&str>) -> bool {
+        let Some(session) = self.sessions.get_mut(id) else { return false };
+        let existed = self.subs.unsubscribe(id, &mut session.subs, filter, share);
+        if existed && session.expiry_s != 0 {
+            let request = SubscribeRequest { filter, share, options: SubOptions::default(), id: 0 };
+            self.changes.record(|| Change::Unsubscribed { session: id, filter: full_filter(&request) });
+        }
+        existed
+    }
+
+    /// Normal and shared subscriptions.
+    #[must_use]
+    pub fn subscription_counts(&self) -> (usize, usize) {
+        (self.subs.count(), self.subs.shared_count())
+    }
+}
+
+fn full_filter(request: &SubscribeRequest<'_>) -> Box<str> {
+    match request.share {
+        Some(share) => format!("$share/{share}/{}", request.filter).into(),
+        None => request.filter.into(),
+    }
+}

@@ -1,0 +1,397 @@
+//! Reads configuration files line by line, finds each option in the table and lets its row store the value.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::{ConfigError, ErrorKind, Feature, Location, Severity};
+use super::options::{self, Kind, Lack, OptionRow, Scope};
+use super::{Config, Global, Listener, LogTypes, value};
+
+/// A configuration and what is to be said about it, in order. The log is not open yet while files are read, so the
+/// caller prints the lines.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Lines to print.
+    pub lines: Vec<(Severity, String)>,
+}
+
+impl Config {
+    /// Reads the file at `path` on top of `earlier`, the result of another file if `-c` was given more than once.
+    /// Call [`Config::finish`] once after the last file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place. Nothing of the file counts then.
+    pub fn load(path: &Path, earlier: Option<Config>) -> Result<Loaded, ConfigError> {
+        let mut parser = Parser::new(earlier);
+        parser.config.file = Some(path.into());
+        parser.file(path)?;
+        Ok(parser.end())
+    }
+
+    /// Reads `text` as the content of a file called `name`. No file is touched unless `text` names one to include.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse_str(name: &str, text: impl AsRef<[u8]>) -> Result<Loaded, ConfigError> {
+        let mut parser = Parser::new(None);
+        parser.text(name, text.as_ref())?;
+        Ok(parser.end())
+    }
+}
+
+/// The listener that options go to.
+#[derive(Clone, Copy, PartialEq)]
+enum Cursor {
+    None,
+    Default,
+    Listener(usize),
+}
+
+/// Where an option that may stand only once was seen.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Global,
+    Default,
+    Listener(usize),
+}
+
+/// The state of reading files; the rows of the table store into it.
+pub struct Parser {
+    pub(super) config: Config,
+    lines: Vec<(Severity, String)>,
+    cursor: Cursor,
+    /// The listener of options that come before any `listener` line.
+    default: Option<Listener>,
+    /// `port` or `bind_address` asks for the default listener even without another one.
+    default_opens: bool,
+    default_port_given: bool,
+    /// An option was seen that `per_listener_settings` governs.
+    security_seen: bool,
+    pub(super) log_dest_seen: bool,
+    pub(super) log_type_seen: bool,
+    seen: BTreeSet<(&'static str, Place)>,
+    /// The lines that lead to here, innermost last.
+    places: Vec<Location>,
+    /// The option of the line as written.
+    pub(super) option: String,
+}
+
+impl Parser {
+    fn new(earlier: Option<Config>) -> Parser {
+        let config = earlier.unwrap_or_else(|| Config {
+            global: Global::default(),
+            listeners: Vec::new(),
+            local_only: false,
+            file: None,
+        });
+        // The first line replaces the default destinations and types, but not those of an earlier file.
+        let log = &config.global.log;
+        let chosen = (log.stdout, log.stderr, log.syslog, log.topic, log.file.is_some());
+        Parser {
+            log_dest_seen: chosen != (false, true, false, false, false),
+            log_type_seen: log.types != LogTypes::DEFAULT,
+            config,
+            lines: Vec::new(),
+            cursor: Cursor::None,
+            default: None,
+            default_opens: false,
+            default_port_given: false,
+            security_seen: false,
+            seen: BTreeSet::new(),
+            places: Vec::new(),
+            option: String::new(),
+        }
+    }
+
+    /// Adds the default listener if it is to be opened.
+    fn end(mut self) -> Loaded {
+        if let Some(listener) = self.default.take() {
+            if self.default_opens || !self.config.listeners.is_empty() {
+                self.config.listeners.push(listener);
+            } else {
+                self.say(
+                    Severity::Warning,
+                    "Warning: Listener options without a 'listener' line have no effect in local only mode.".into(),
+                );
+            }
+        }
+        Loaded { config: self.config, lines: self.lines }
+    }
+
+    pub(super) fn say(&mut self, severity: Severity, line: String) {
+        self.lines.push((severity, line));
+    }
+
+    /// A warning about the option of this line; the place is added.
+    pub(super) fn warn(&mut self, text: &str) {
+        let place = self.places.last().map(ToString::to_string).unwrap_or_default();
+        self.say(Severity::Warning, format!("Warning: {text} ({place})"));
+    }
+
+    /// A warning that the option is ignored because `feature` is missing.
+    pub(super) fn warn_unavailable(&mut self, feature: Feature) {
+        let text = feature.sentence(&self.option);
+        self.warn(&format!("{text} The option is ignored."));
+    }
+
+    fn error(&self, kind: ErrorKind) -> ConfigError {
+        let locations = self.places.iter().rev().cloned().collect();
+        ConfigError { option: self.option.clone(), kind, locations }
+    }
+
+    fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let name = path.display().to_string();
+        if path.is_dir() {
+            return Err(self.error(ErrorKind::Directory(name)));
+        }
+        let Ok(text) = fs::read(path) else { return Err(self.error(ErrorKind::Open(name))) };
+        self.text(&name, &text)
+    }
+
+    fn text(&mut self, name: &str, text: &[u8]) -> Result<(), ConfigError> {
+        // Editors put a byte order mark there; it says nothing.
+        let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
+        for (i, line) in text.split(|&b| b == b'\n').enumerate() {
+            self.places.push(Location { file: name.into(), line: i + 1 });
+            self.line(line)?;
+            self.places.pop();
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result<(), ConfigError> {
+        self.option.clear();
+        // C Mosquitto takes a NUL byte for the end of the file and drops the rest without a word.
+        if line.contains(&0) {
+            return Err(self.error(ErrorKind::Nul));
+        }
+        // C Mosquitto separates by spaces only; a TAB and an indented comment are accepted here too.
+        let line = line.trim_ascii();
+        if line.is_empty() || line.starts_with(b"#") {
+            return Ok(());
+        }
+        let Ok(line) = std::str::from_utf8(line) else { return Err(self.error(ErrorKind::MalformedUtf8)) };
+        let (name, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+        self.option.push_str(name);
+        if name == "include_dir" {
+            return self.include_dir(rest.trim_ascii());
+        }
+        let Some(row) = options::find(name) else {
+            return Err(self.error(ErrorKind::Unknown(options::nearest(name))));
+        };
+        self.option(row, rest.trim_ascii()).map_err(|kind| self.error(kind))
+    }
+
+    fn option(&mut self, row: &'static OptionRow, rest: &str) -> Result<(), ErrorKind> {
+        if let Kind::Gone(text) = row.kind {
+            self.warn(text);
+            return Ok(());
+        }
+        self.enter(row.scope)?;
+        if let Some(hint) = row.deprecated {
+            let line =
+                format!("The '{}' option is now deprecated and will be removed in version 3.0. {hint}", self.option);
+            self.say(Severity::Notice, line);
+        }
+        if rest.is_empty() {
+            return Err(ErrorKind::Empty);
+        }
+        if row.once {
+            let place = match self.cursor {
+                Cursor::Listener(i) if self.is_listener_option(row.scope) => Place::Listener(i),
+                Cursor::Default if self.is_listener_option(row.scope) => Place::Default,
+                _ => Place::Global,
+            };
+            if !self.seen.insert((row.name, place)) {
+                return Err(ErrorKind::Duplicate);
+            }
+        }
+        let word = rest.split([' ', '\t']).next().unwrap_or_default();
+        self.store(row, word, rest)?;
+        match row.lack {
+            Some(_) if row.is_default(word) => Ok(()),
+            Some(Lack::Error(feature)) => Err(ErrorKind::Unavailable(feature)),
+            Some(Lack::Warning(feature)) => {
+                self.warn_unavailable(feature);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn is_listener_option(&self, scope: Scope) -> bool {
+        match scope {
+            Scope::Listener | Scope::ListenerOrDefault => true,
+            Scope::GlobalOrListener => self.config.global.per_listener_settings,
+            Scope::Global | Scope::Bridge | Scope::Plugin => false,
+        }
+    }
+
+    /// Checks that the option may stand here and finds its listener.
+    fn enter(&mut self, scope: Scope) -> Result<(), ErrorKind> {
+        match scope {
+            Scope::Global => Ok(()),
+            Scope::GlobalOrListener => {
+                self.security_seen = true;
+                if self.config.global.per_listener_settings && self.cursor == Cursor::None {
+                    return Err(ErrorKind::NeedsListener);
+                }
+                Ok(())
+            }
+            Scope::Listener if self.cursor == Cursor::None => Err(ErrorKind::NeedsListener),
+            Scope::Listener => Ok(()),
+            Scope::ListenerOrDefault => {
+                if self.cursor == Cursor::None {
+                    self.use_default_listener();
+                }
+                Ok(())
+            }
+            Scope::Bridge => Err(ErrorKind::NeedsBridge),
+            Scope::Plugin => Err(ErrorKind::NeedsPlugin),
+        }
+    }
+
+    fn store(&mut self, row: &OptionRow, word: &str, rest: &str) -> Result<(), ErrorKind> {
+        let one_word = match row.kind {
+            Kind::Bool(store) => {
+                store(self, value::boolean(word)?)?;
+                true
+            }
+            Kind::Int { min, max, store, .. } => {
+                let n = value::integer(word)?;
+                if !(min..=max).contains(&n) {
+                    return Err(ErrorKind::Range(n.into()));
+                }
+                store(self, n)?;
+                true
+            }
+            Kind::Choice(choices, store) => {
+                if !choices.contains(&word) {
+                    return Err(ErrorKind::Invalid(word.into()));
+                }
+                store(self, word)?;
+                true
+            }
+            Kind::Text(_, store) => {
+                value::check_text(rest)?;
+                store(self, rest)?;
+                false
+            }
+            Kind::Words(_, store) => {
+                store(self, rest)?;
+                false
+            }
+            Kind::Gone(_) => false,
+        };
+        let left = rest[word.len()..].trim_ascii_start();
+        if one_word && !left.is_empty() && !left.starts_with('#') {
+            let text = format!("The text after the value of '{}' is ignored.", self.option);
+            self.warn(&text);
+        }
+        Ok(())
+    }
+
+    /// Reads the `*.conf` files of a directory at this point of the file. Each starts without a current listener, and
+    /// the listener of this file is current again afterwards.
+    fn include_dir(&mut self, dir: &str) -> Result<(), ConfigError> {
+        if self.places.len() > 1 {
+            return Err(self.error(ErrorKind::NestedInclude));
+        }
+        if dir.is_empty() {
+            return Err(self.error(ErrorKind::Empty));
+        }
+        let Ok(paths) = conf_files(Path::new(dir)) else {
+            return Err(self.error(ErrorKind::IncludeDir(dir.into())));
+        };
+        for path in paths {
+            self.say(Severity::Information, format!("Loading config file '{}'", path.display()));
+            let outer = std::mem::replace(&mut self.cursor, Cursor::None);
+            self.file(&path)?;
+            self.cursor = outer;
+        }
+        Ok(())
+    }
+
+    /// The current listener. Rows call it only after `enter` made sure of one.
+    pub(super) fn listener(&mut self) -> &mut Listener {
+        match self.cursor {
+            Cursor::Listener(i) if i < self.config.listeners.len() => &mut self.config.listeners[i],
+            _ => self.default.get_or_insert_with(|| Listener::new(1883, None)),
+        }
+    }
+
+    /// The listener that an option of [`Scope::GlobalOrListener`] goes to; `None` for the whole broker.
+    pub(super) fn own_listener(&mut self) -> Option<&mut Listener> {
+        if self.config.global.per_listener_settings { Some(self.listener()) } else { None }
+    }
+
+    /// Opens a listener and makes it the current one.
+    pub(super) fn open_listener(&mut self, port: u16, host: Option<String>) {
+        self.cursor = Cursor::Listener(self.config.listeners.len());
+        self.config.listeners.push(Listener::new(port, host));
+    }
+
+    fn use_default_listener(&mut self) -> &mut Listener {
+        self.cursor = Cursor::Default;
+        if self.default.is_none() {
+            let option = &self.option;
+            let lines = [
+                format!("Creating default listener due to '{option}' option."),
+                format!(
+                    "It is better to start with a 'listener' line: '{option}' without one will be an error one day."
+                ),
+            ];
+            self.lines.extend(lines.map(|line| (Severity::Information, line)));
+        }
+        self.listener()
+    }
+
+    /// `port` of the default listener.
+    pub(super) fn default_port(&mut self, port: u16) {
+        // C Mosquitto says this for a single line too.
+        if self.default_port_given {
+            let line = "Warning: Default listener port specified multiple times. Only the latest will be used.";
+            self.say(Severity::Warning, line.into());
+        }
+        self.use_default_listener().port = port;
+        self.default_port_given = true;
+        self.default_opens = true;
+    }
+
+    /// `bind_address` of the default listener.
+    pub(super) fn default_host(&mut self, host: &str) {
+        self.use_default_listener().host = Some(host.into());
+        self.default_opens = true;
+    }
+
+    /// `per_listener_settings`: the first `true` stays, and it must come before any option that it governs.
+    pub(super) fn per_listener_settings(&mut self, on: bool) -> Result<(), ErrorKind> {
+        if self.security_seen {
+            return Err(ErrorKind::PerListenerTooLate);
+        }
+        self.config.global.per_listener_settings |= on;
+        Ok(())
+    }
+}
+
+/// The files of `dir` that `include_dir` reads, in its order.
+fn conf_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let bytes = name.as_encoded_bytes();
+        if bytes.len() >= 6 && bytes.ends_with(b".conf") {
+            names.push(name);
+        }
+    }
+    // Without regard to case, but where two names differ only in case, upper case comes first at that character.
+    let key = |b: &u8| (b.to_ascii_uppercase(), *b);
+    names.sort_by(|a, b| {
+        let (a, b) = (a.as_encoded_bytes(), b.as_encoded_bytes());
+        a.iter().map(key).cmp(b.iter().map(key))
+    });
+    Ok(names.iter().map(|name| dir.join(name)).collect())
+}

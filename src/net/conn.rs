@@ -1,0 +1,69 @@
+//! One connection: its socket, its endpoint, and where it stands between them.
+
+use crate::proto::{Outbox, Server};
+
+use super::stream::Stream;
+
+/// Whether a connection still does something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// Bytes go both ways.
+    Open,
+    /// Said goodbye: what still comes is thrown away until the peer closes or the time is over. Closing at once with
+    /// input unread would reset the connection and could take our last packet from the peer.
+    Draining {
+        /// When patience ends, in milliseconds.
+        until_ms: u64,
+    },
+    /// Waits in the graveyard for the end of the turn.
+    Closed,
+}
+
+/// What `mio` said about a socket, or what we know is left in it.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Readiness {
+    pub(crate) writable: bool,
+    /// The peer closed its side: read until the end of file, no further event comes.
+    pub(crate) read_closed: bool,
+    /// The endpoint has input that it has not looked at.
+    pub(crate) leftover: bool,
+    /// The endpoint wants no more input until the outbox is empty.
+    pub(crate) paused: bool,
+    /// On the ready list.
+    pub(crate) ready: bool,
+    /// On the list of connections to flush.
+    pub(crate) flush: bool,
+}
+
+/// A connection. Idle, it owns no buffer.
+pub(crate) struct Conn {
+    pub(crate) stream: Stream,
+    pub(crate) server: Server,
+    pub(crate) outbox: Option<Box<Outbox>>,
+    /// The deadline of the armed timer; 0 for none.
+    pub(crate) timer_ms: u64,
+    pub(crate) stage: Stage,
+    pub(crate) is: Readiness,
+    pub(crate) listener: u16,
+}
+
+impl Conn {
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Open => self.server.deadline(),
+            Stage::Draining { until_ms } => Some(until_ms),
+            Stage::Closed => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_connection_is_at_most_128_bytes() {
+        assert!(size_of::<Conn>() <= 128, "{}", size_of::<Conn>());
+    }
+}

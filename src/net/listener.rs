@@ -1,0 +1,174 @@
+//! Listening sockets: bind, accept, and the limits on both.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::{Listener, SocketDomain};
+
+/// Connections the kernel keeps for us while we are busy.
+const BACKLOG: i32 = 4096;
+
+/// A listener could not be opened.
+#[derive(Debug)]
+pub struct ListenError {
+    what: String,
+    hint: Option<&'static str>,
+}
+
+impl ListenError {
+    /// The system refused something that has nothing to do with one listener.
+    pub(crate) fn system(error: &io::Error) -> ListenError {
+        describe(error)
+    }
+
+    /// No listener could be opened.
+    pub(crate) fn nothing_to_listen_on() -> ListenError {
+        ListenError { what: "Error: Unable to start any listening sockets, exiting.".into(), hint: None }
+    }
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        if let Some(hint) = self.hint {
+            write!(f, "\n{hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One listening socket; a configured listener may have several.
+pub(crate) struct ListenSocket {
+    pub(crate) socket: TcpListener,
+    /// Index of the listener in the configuration.
+    pub(crate) listener: u16,
+    pub(crate) port: u16,
+    /// There may be more to accept than the last turn took.
+    pub(crate) pending: bool,
+}
+
+/// What one attempt to accept gave.
+pub(crate) enum Accepted {
+    Stream(TcpStream, SocketAddr),
+    /// Nobody waits.
+    None,
+    /// This process or the system has no descriptor left.
+    OutOfDescriptors,
+}
+
+impl ListenSocket {
+    /// Opens every socket of a configured listener.
+    pub(crate) fn open(listener: &Listener, index: u16) -> Result<Vec<ListenSocket>, ListenError> {
+        let mut sockets = Vec::new();
+        let mut last = None;
+        for addr in addresses(listener)? {
+            let family = if addr.is_ipv4() { "ipv4" } else { "ipv6" };
+            match bind(addr) {
+                Ok(socket) => {
+                    let port = socket.local_addr().map_or(addr.port(), |local| local.port());
+                    log::info!("Opening {family} listen socket on port {port}.");
+                    sockets.push(ListenSocket { socket, listener: index, port, pending: true });
+                }
+                // A machine without IPv6 still has a broker on "every address".
+                Err(error) if listener.host.is_none() && error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {}
+                Err(error) => {
+                    log::info!("Opening {family} listen socket on port {}.", addr.port());
+                    last = Some(describe(&error));
+                    break;
+                }
+            }
+        }
+        match last {
+            Some(error) => Err(error),
+            None if sockets.is_empty() => {
+                Err(ListenError { what: "Error: No address to listen on.".into(), hint: None })
+            }
+            None => Ok(sockets),
+        }
+    }
+
+    pub(crate) fn accept(&self) -> Accepted {
+        loop {
+            match self.socket.accept() {
+                Ok((stream, addr)) => return Accepted::Stream(stream, addr),
+                Err(error) => match (error.kind(), error.raw_os_error()) {
+                    (io::ErrorKind::WouldBlock, _) => return Accepted::None,
+                    (_, Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
+                        return Accepted::OutOfDescriptors;
+                    }
+                    // The peer was gone before we came, or a signal came; the next one may be well.
+                    (io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted, _) => {}
+                    _ => return Accepted::None,
+                },
+            }
+        }
+    }
+}
+
+fn describe(error: &io::Error) -> ListenError {
+    let text = match error.raw_os_error() {
+        Some(code) => crate::os::errors::text(code),
+        None => error.to_string(),
+    };
+    let hint = (error.kind() == io::ErrorKind::PermissionDenied).then_some(
+        "A port below 1024 needs a right of its own: start as root and let the broker drop it, or give it to the \
+         program with: setcap 'cap_net_bind_service=+ep' /path/to/mosquitto",
+    );
+    ListenError { what: format!("Error: {text}"), hint }
+}
+
+fn addresses(listener: &Listener) -> Result<Vec<SocketAddr>, ListenError> {
+    let port = listener.port;
+    let wanted = |ip: &IpAddr| match listener.socket_domain {
+        SocketDomain::Any => true,
+        SocketDomain::Ipv4 => ip.is_ipv4(),
+        SocketDomain::Ipv6 => ip.is_ipv6(),
+    };
+    let mut ips: Vec<IpAddr> = match &listener.host {
+        None => vec![IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)],
+        Some(host) => (host.as_str(), port)
+            .to_socket_addrs()
+            .map_err(|error| ListenError { what: format!("Error creating listener: {error}."), hint: None })?
+            .map(|addr| addr.ip())
+            .collect(),
+    };
+    ips.retain(wanted);
+    ips.dedup();
+    if let Some(interface) = &listener.bind_interface {
+        let own = crate::os::interfaces::addresses(interface)
+            .map_err(|error| ListenError { what: format!("Error: {error}"), hint: None })?;
+        if own.is_empty() {
+            return Err(ListenError { what: format!("Error: Interface {interface} does not exist."), hint: None });
+        }
+        if listener.host.is_none() {
+            ips = own.into_iter().filter(wanted).collect();
+        } else {
+            let host = listener.host.as_deref().unwrap_or_default();
+            ips.retain(|ip| own.contains(ip));
+            if ips.is_empty() {
+                let what = format!(
+                    "Error: Interface address for {interface} does not match specified listener address ({host})."
+                );
+                return Err(ListenError { what, hint: None });
+            }
+        }
+    }
+    Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+}
+
+fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it, which saves a system call each. The loop coalesces writes itself.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}

@@ -1,0 +1,423 @@
+//! The event loop: the only place that knows sockets. [`EventLoop::turn`] is the whole scheduler.
+
+mod conn;
+mod control;
+mod flush;
+mod listener;
+mod read;
+mod stream;
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::broker::{Action, Broker, ConnId};
+use crate::config::Config;
+use crate::os::clock;
+use crate::os::notify::Notifier;
+use crate::os::signals::Signals;
+use crate::proto::{CloseReason, Outbox, Peer, Server, Turn};
+use crate::slab::{Key, Slab};
+use crate::timer::{Now, Timers};
+use conn::{Conn, Readiness, Stage};
+use listener::{Accepted, ListenSocket};
+use stream::Stream;
+
+pub use listener::ListenError;
+
+/// Connections taken from one listening socket in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// What one read may bring in; shared by all connections.
+const SCRATCH: usize = 64 * 1024;
+/// Work one connection may cause in one turn, in packets, deliveries and table nodes.
+const TURN_BUDGET: u32 = 4096;
+/// How long a connection that was told goodbye may take to go.
+const DRAIN_MS: u64 = 2000;
+/// How long to wait for a free descriptor before accepting again.
+const ACCEPT_PAUSE_MS: u64 = 500;
+
+/// The tokens above every slab index.
+const SIGNALS: Token = Token(u32::MAX as usize);
+const FIRST_LISTENER: usize = Slab::<Conn>::CAPACITY as usize;
+
+/// What an event said; copied out, so that connections can be changed while the list is walked.
+#[derive(Clone, Copy)]
+struct Event {
+    token: Token,
+    readable: bool,
+    writable: bool,
+    read_closed: bool,
+}
+
+/// One thread, one poll, every socket.
+pub struct EventLoop {
+    poll: Poll,
+    events: Events,
+    batch: Vec<Event>,
+    signals: Signals,
+    notifier: Option<Notifier>,
+    watchdog_due_ms: Option<u64>,
+    config: Config,
+    /// Ports of the command line, for local-only mode after a reload.
+    ports: Vec<u16>,
+    broker: Broker,
+    listeners: Vec<ListenSocket>,
+    /// Open connections of each configured listener.
+    connections: Vec<u32>,
+    conns: Slab<Conn>,
+    timers: Timers,
+    ready: Vec<ConnId>,
+    to_flush: Vec<ConnId>,
+    graveyard: Vec<ConnId>,
+    scratch: Box<[u8]>,
+    spare: Vec<Box<Outbox>>,
+    /// Accepting waits until then for a free descriptor.
+    accept_paused_until_ms: Option<u64>,
+    descriptors_noted_ms: Option<u64>,
+    stop: bool,
+}
+
+impl EventLoop {
+    /// Opens every listener. Nothing is served before [`EventLoop::run`].
+    pub fn new(
+        config: Config,
+        ports: Vec<u16>,
+        signals: Signals,
+        notifier: Option<Notifier>,
+        hash_keys: [u64; 2],
+    ) -> Result<EventLoop, ListenError> {
+        let now = clock::now();
+        let mut broker = Broker::new(config.global.clone(), hash_keys, now);
+        broker.stats.heap = crate::os::alloc::current_bytes() as u64;
+        broker.publish_sys(now);
+        let poll = Poll::new().map_err(|error| ListenError::system(&error))?;
+        let watchdog_due_ms = notifier.as_ref().and_then(Notifier::watchdog_ms).map(|ms| now.mono_ms + ms);
+        let mut this = EventLoop {
+            poll,
+            events: Events::with_capacity(1024),
+            batch: Vec::new(),
+            signals,
+            notifier,
+            watchdog_due_ms,
+            broker,
+            listeners: Vec::new(),
+            connections: Vec::new(),
+            config,
+            ports,
+            conns: Slab::new(),
+            timers: Timers::default(),
+            ready: Vec::new(),
+            to_flush: Vec::new(),
+            graveyard: Vec::new(),
+            scratch: vec![0; SCRATCH].into(),
+            spare: Vec::new(),
+            accept_paused_until_ms: None,
+            descriptors_noted_ms: None,
+            stop: false,
+        };
+        let signal_fd = this.signals.as_raw_fd();
+        this.poll
+            .registry()
+            .register(&mut SourceFd(&signal_fd), SIGNALS, Interest::READABLE)
+            .map_err(|error| ListenError::system(&error))?;
+        this.open_listeners()?;
+        Ok(this)
+    }
+
+    /// Serves until a signal ends it; then publishes the wills and tells the clients.
+    pub fn run(&mut self) -> io::Result<()> {
+        if let Some(error) = self.notifier.as_ref().and_then(|notifier| notifier.ready().err()) {
+            log::warn!("Warning: The service manager cannot be told about the start: {error}");
+        }
+        while !self.stop {
+            self.turn()?;
+        }
+        self.shut_down(clock::now());
+        Ok(())
+    }
+
+    /// One wake-up. The order matters: what arrived is decided before anything is sent, everything is sent with one write
+    /// for each connection, and a closed connection's slot is free only when no event of this batch can mean it.
+    fn turn(&mut self) -> io::Result<()> {
+        self.wait()?; //                       1. sleep until a socket, a signal or a deadline
+        let now = clock::now(); //             2. what time it is, for everyone below
+        self.take_events(now); //              3. signals, accepts, readable sockets
+        self.resume_ready(now); //             4. connections that used up their last turn
+        self.run_timers(now); //               5. keepalives, expiries, wills, $SYS
+        self.run_actions(now); //              6. what the core wants done
+        self.flush(now); //                    7. one write for each connection with output
+        self.bury(); //                        8. free the slots closed in this turn
+        Ok(())
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        let now_ms = clock::now().mono_ms;
+        let work = !self.ready.is_empty()
+            || !self.to_flush.is_empty()
+            || self.broker.has_dirty()
+            || (self.accept_paused_until_ms.is_none() && self.listeners.iter().any(|listener| listener.pending));
+        let deadlines = [
+            self.timers.next_deadline(),
+            self.broker.next_deadline(),
+            self.watchdog_due_ms,
+            self.accept_paused_until_ms,
+        ];
+        let timeout_ms = match deadlines.into_iter().flatten().min() {
+            _ if work => Some(0),
+            // Rounded up: waking a moment before the deadline would only mean to wait again.
+            Some(deadline) => Some((deadline + 1).saturating_sub(now_ms)),
+            None => None,
+        };
+        match self.poll.poll(&mut self.events, timeout_ms.map(std::time::Duration::from_millis)) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        self.batch.clear();
+        self.batch.extend(self.events.iter().map(|event| Event {
+            token: event.token(),
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            read_closed: event.is_read_closed() || event.is_error(),
+        }));
+        Ok(())
+    }
+
+    fn take_events(&mut self, now: Now) {
+        let heap = crate::os::alloc::current_bytes() as u64;
+        (self.broker.stats.heap, self.broker.stats.heap_maximum) = (heap, crate::os::alloc::maximum_bytes() as u64);
+        if self.batch.iter().any(|event| event.token == SIGNALS) {
+            self.take_signals(now);
+        }
+        let batch = std::mem::take(&mut self.batch);
+        for event in &batch {
+            match self.listener_of(event.token) {
+                Some(at) => self.listeners[at].pending = true,
+                None if event.token == SIGNALS => {}
+                None => self.conn_event(now, *event),
+            }
+        }
+        self.batch = batch;
+        self.accept_all(now);
+    }
+
+    fn listener_of(&self, token: Token) -> Option<usize> {
+        token.0.checked_sub(FIRST_LISTENER).filter(|at| *at < self.listeners.len())
+    }
+
+    /// The slab index of a token never reaches the listeners' tokens, but its generation lies above: look there first.
+    fn conn_event(&mut self, now: Now, event: Event) {
+        let Ok(bits) = u32::try_from(event.token.0) else { return };
+        let id = ConnId(Key::from_bits(bits));
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        conn.is.writable |= event.writable;
+        conn.is.read_closed |= event.read_closed;
+        if event.writable && conn.outbox.is_some() {
+            self.list_for_flush(id);
+        }
+        if event.readable || event.read_closed {
+            self.read(now, id);
+        }
+    }
+
+    /// Only connections that were ready when this began: what becomes ready meanwhile waits for the next turn.
+    fn resume_ready(&mut self, now: Now) {
+        for id in std::mem::take(&mut self.ready) {
+            let Some(conn) = self.conns.get_mut(id.0) else { continue };
+            conn.is.ready = false;
+            self.read(now, id);
+        }
+    }
+
+    fn run_timers(&mut self, now: Now) {
+        while let Some(entry) = self.timers.pop_due(now) {
+            let id = ConnId(Key::from_bits(entry.id));
+            match self.conns.get_mut(id.0) {
+                Some(conn) if conn.timer_ms == entry.deadline_ms => {
+                    conn.timer_ms = 0;
+                    self.conn_due(now, id);
+                }
+                _ => self.timers.dropped_stale(),
+            }
+        }
+        self.broker.on_timers(now);
+        if let Some(notifier) =
+            self.notifier.as_ref().filter(|_| self.watchdog_due_ms.is_some_and(|due| due <= now.mono_ms))
+        {
+            notifier.watchdog();
+            self.watchdog_due_ms = notifier.watchdog_ms().map(|ms| now.mono_ms + ms);
+        }
+    }
+
+    fn run_actions(&mut self, now: Now) {
+        while let Some(action) = self.broker.take_action() {
+            match action {
+                Action::TakeOver { conn, by } => self.close(now, conn, &CloseReason::TakenOver { by }),
+            }
+        }
+        let broker = &mut self.broker;
+        crate::logging::drain_topic_lines(&mut |suffix, line| broker.publish_log(now, suffix, line));
+    }
+
+    fn flush(&mut self, now: Now) {
+        let mut list = std::mem::take(&mut self.to_flush);
+        self.broker.take_dirty(&mut list);
+        for id in list {
+            self.flush_conn(now, id);
+        }
+    }
+
+    fn bury(&mut self) {
+        for id in self.graveyard.drain(..) {
+            if let Some(conn) = self.conns.remove(id.0) {
+                if conn.timer_ms != 0 {
+                    let conns = &self.conns;
+                    self.timers.forsake(|entry| {
+                        conns.get(Key::from_bits(entry.id)).is_some_and(|conn| conn.timer_ms == entry.deadline_ms)
+                    });
+                }
+                self.accept_paused_until_ms = None;
+            }
+        }
+    }
+
+    /// Takes new connections; the rest of a crowd waits for the next turn.
+    fn accept_all(&mut self, now: Now) {
+        if self.accept_paused_until_ms.is_some_and(|until| until > now.mono_ms) {
+            return;
+        }
+        self.accept_paused_until_ms = None;
+        for at in 0..self.listeners.len() {
+            if !self.listeners[at].pending {
+                continue;
+            }
+            for _ in 0..ACCEPTS_PER_TURN {
+                match self.listeners[at].accept() {
+                    Accepted::Stream(stream, addr) => self.welcome(now, at, Stream::Tcp(stream), Peer::new(addr)),
+                    Accepted::None => {
+                        self.listeners[at].pending = false;
+                        break;
+                    }
+                    Accepted::OutOfDescriptors => {
+                        self.pause_accepting(now);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Out of descriptors: those who wait stay in the kernel's queue, those who are connected are served on.
+    fn pause_accepting(&mut self, now: Now) {
+        self.accept_paused_until_ms = Some(now.mono_ms + ACCEPT_PAUSE_MS);
+        if self.descriptors_noted_ms.is_none_or(|last| now.mono_ms >= last + 60_000) {
+            self.descriptors_noted_ms = Some(now.mono_ms);
+            log::warn!(
+                "Unable to accept new connection, system socket count has been exceeded. Try increasing \"ulimit -n\" or \
+                 equivalent."
+            );
+        }
+    }
+
+    fn welcome(&mut self, now: Now, at: usize, stream: Stream, peer: Peer) {
+        let (index, port) = (self.listeners[at].listener, self.listeners[at].port);
+        self.broker.stats.sockets += 1;
+        let open = self.connections[usize::from(index)];
+        let listener = &self.config.listeners[usize::from(index)];
+        let global = self.config.global.global_max_connections;
+        if listener.max_connections.is_some_and(|max| open >= max)
+            || global.is_some_and(|max| self.conns.len() >= max as usize)
+        {
+            if self.config.global.connection_messages {
+                crate::notice!("Client connection from {} denied: max_connections exceeded.", peer.ip());
+            }
+            return;
+        }
+        if self.config.global.connection_messages {
+            crate::notice!("New connection from {peer} on port {port}.");
+        }
+        let conn = Conn {
+            stream,
+            server: Server::new(now, peer),
+            outbox: None,
+            timer_ms: 0,
+            stage: Stage::Open,
+            is: Readiness::default(),
+            listener: index,
+        };
+        let Ok(key) = self.conns.insert(conn) else { return };
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if let Err(error) = conn.stream.register(self.poll.registry(), Token(key.to_bits() as usize)) {
+            log::warn!("Warning: Unable to watch the connection from {peer}: {error}");
+            self.conns.remove(key);
+            return;
+        }
+        self.connections[usize::from(index)] += 1;
+        self.broker.stats.open_sockets += 1;
+        self.arm(ConnId(key));
+    }
+
+    /// Makes sure the connection's timer fires in time; an armed one that is early enough stays, so traffic costs no heap
+    /// work.
+    fn arm(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        let Some(deadline) = conn.deadline() else { return };
+        if conn.timer_ms != 0 && conn.timer_ms <= deadline {
+            return;
+        }
+        let replaced = conn.timer_ms != 0;
+        conn.timer_ms = deadline;
+        self.timers.arm(deadline, id.0.to_bits());
+        if replaced {
+            let conns = &self.conns;
+            self.timers.forsake(|entry| {
+                conns.get(Key::from_bits(entry.id)).is_some_and(|conn| conn.timer_ms == entry.deadline_ms)
+            });
+        }
+    }
+
+    /// Runs `act` with the connection's endpoint and everything it may touch; its output stays with the connection.
+    fn with_server<R>(&mut self, now: Now, id: ConnId, act: impl FnOnce(&mut Server, &mut Turn<'_>) -> R) -> Option<R> {
+        let conn = self.conns.get_mut(id.0).filter(|conn| conn.stage == Stage::Open)?;
+        let mut out = conn.outbox.take().or_else(|| self.spare.pop()).unwrap_or_default();
+        let mut turn = Turn {
+            now,
+            broker: &mut self.broker,
+            out: &mut out,
+            conn: id,
+            config: &self.config,
+            listener: &self.config.listeners[usize::from(conn.listener)],
+            budget: TURN_BUDGET,
+        };
+        let result = act(&mut conn.server, &mut turn);
+        self.put_back(id, out);
+        Some(result)
+    }
+
+    fn put_back(&mut self, id: ConnId, out: Box<Outbox>) {
+        if out.is_empty() {
+            if self.spare.len() < 8 {
+                self.spare.push(out);
+            }
+            return;
+        }
+        if let Some(conn) = self.conns.get_mut(id.0) {
+            conn.outbox = Some(out);
+        }
+    }
+
+    fn list_for_flush(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id.0).filter(|conn| !conn.is.flush) {
+            conn.is.flush = true;
+            self.to_flush.push(id);
+        }
+    }
+
+    fn list_as_ready(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(id.0).filter(|conn| !conn.is.ready) {
+            conn.is.ready = true;
+            self.ready.push(id);
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Steps 1 to 3 of a PUBLISH: from a readable socket to the endpoint, and the end of a connection.
+
+use std::io;
+
+use super::conn::Stage;
+use super::{DRAIN_MS, EventLoop};
+use crate::broker::ConnId;
+use crate::proto::{CloseReason, Flow};
+use crate::timer::Now;
+
+/// What one read of a socket gave.
+enum Input {
+    /// So many bytes; `drained` when the socket has no more for now.
+    Bytes { len: usize, drained: bool },
+    /// Nothing there.
+    Nothing,
+    /// The connection is over.
+    Ended(CloseReason),
+}
+
+impl EventLoop {
+    /// Lets a connection use its turn: what its endpoint had left over first, then one read.
+    pub(super) fn read(&mut self, now: Now, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        match conn.stage {
+            Stage::Open if conn.is.paused => return,
+            Stage::Open => {}
+            Stage::Draining { .. } => return self.discard(id),
+            Stage::Closed => return,
+        }
+        if self.broker.is_congested() {
+            return self.list_as_ready(id);
+        }
+        if std::mem::take(&mut conn.is.leftover) && !self.feed(now, id, 0) {
+            return;
+        }
+        match self.read_socket(id) {
+            Input::Nothing => {}
+            Input::Ended(reason) => self.close(now, id, &reason),
+            Input::Bytes { len, drained } => {
+                self.broker.stats.bytes_in += len as u64;
+                if self.feed(now, id, len) && !drained {
+                    self.list_as_ready(id);
+                }
+            }
+        }
+    }
+
+    /// Reads once into the scratch buffer.
+    fn read_socket(&mut self, id: ConnId) -> Input {
+        let Some(conn) = self.conns.get_mut(id.0) else { return Input::Nothing };
+        loop {
+            return match conn.stream.read(&mut self.scratch) {
+                Ok(0) => Input::Ended(CloseReason::ClosedByClient),
+                // A short read means that the socket is empty, and an edge will tell when it no longer is, unless the
+                // end of the stream was announced: that edge has passed.
+                Ok(len) => Input::Bytes { len, drained: len < self.scratch.len() && !conn.is.read_closed },
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => Input::Nothing,
+                    io::ErrorKind::Interrupted => continue,
+                    io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                        Input::Ended(CloseReason::ClosedByClient)
+                    }
+                    _ => Input::Ended(CloseReason::Socket(error_text(&error))),
+                },
+            };
+        }
+    }
+
+    /// Hands the first `len` bytes of the scratch buffer to the endpoint. True when it wants more.
+    fn feed(&mut self, now: Now, id: ConnId, len: usize) -> bool {
+        let scratch = std::mem::take(&mut self.scratch);
+        let input = scratch.get(..len).unwrap_or_default();
+        let flow = self.with_server(now, id, |server, turn| server.on_bytes(turn, input));
+        self.scratch = scratch;
+        let Some(conn) = self.conns.get_mut(id.0) else { return false };
+        if conn.outbox.is_some() {
+            self.list_for_flush(id);
+        }
+        match flow {
+            None => return false,
+            Some(Flow::Close(reason)) => {
+                self.close(now, id, &reason);
+                return false;
+            }
+            Some(Flow::Again) => {
+                conn_is(self, id, |is| is.leftover = true);
+                self.list_as_ready(id);
+            }
+            Some(Flow::Paused) => {
+                conn_is(self, id, |is| (is.leftover, is.paused) = (true, true));
+                self.list_for_flush(id);
+            }
+            Some(Flow::Continue) => {
+                self.arm(id);
+                return true;
+            }
+        }
+        self.arm(id);
+        false
+    }
+
+    /// Throws away what a connection still sends that was told goodbye.
+    fn discard(&mut self, id: ConnId) {
+        // Bounded: 16 reads, then it has heard enough.
+        for _ in 0..16 {
+            match self.read_socket(id) {
+                Input::Nothing => return,
+                Input::Bytes { drained: true, .. } => return,
+                Input::Bytes { .. } => {}
+                Input::Ended(_) => break,
+            }
+        }
+        self.drop_conn(id);
+    }
+
+    /// A connection's timer: keepalive, a stalled packet, or the end of patience.
+    pub(super) fn conn_due(&mut self, now: Now, id: ConnId) {
+        match self.conns.get_mut(id.0).map(|conn| conn.stage) {
+            Some(Stage::Open) => match self.with_server(now, id, |server, turn| server.on_timer(turn)) {
+                Some(Flow::Close(reason)) => self.close(now, id, &reason),
+                _ => self.arm(id),
+            },
+            Some(Stage::Draining { until_ms }) if until_ms <= now.mono_ms => self.drop_conn(id),
+            Some(Stage::Draining { .. }) => self.arm(id),
+            Some(Stage::Closed) | None => {}
+        }
+    }
+
+    /// Ends a connection: its endpoint says goodbye and detaches, one attempt is made to send that, then it is closed.
+    pub(super) fn close(&mut self, now: Now, id: ConnId, reason: &CloseReason) {
+        let Some(spoke) = self.with_server(now, id, |server, turn| {
+            server.close(turn, reason);
+            !turn.out.is_empty()
+        }) else {
+            return;
+        };
+        if spoke {
+            self.write_once(id);
+        }
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        conn.outbox = None;
+        self.broker.stats.open_sockets = self.broker.stats.open_sockets.saturating_sub(1);
+        if spoke && !self.stop {
+            conn.stream.finish();
+            conn.stage = Stage::Draining { until_ms: now.mono_ms + DRAIN_MS };
+            self.arm(id);
+        } else {
+            self.drop_conn(id);
+        }
+    }
+
+    /// Sends a connection to the graveyard.
+    fn drop_conn(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.stage != Stage::Closed) else { return };
+        conn.stage = Stage::Closed;
+        if let Some(open) = self.connections.get_mut(usize::from(conn.listener)) {
+            *open = open.saturating_sub(1);
+        }
+        self.graveyard.push(id);
+    }
+}
+
+fn conn_is(this: &mut EventLoop, id: ConnId, set: impl FnOnce(&mut super::conn::Readiness)) {
+    if let Some(conn) = this.conns.get_mut(id.0) {
+        set(&mut conn.is);
+    }
+}
+
+/// The system's words for an error, without Rust's "(os error N)".
+pub(super) fn error_text(error: &io::Error) -> Box<str> {
+    match error.raw_os_error() {
+        Some(code) => crate::os::errors::text(code).into(),
+        None => error.to_string().into(),
+    }
+}

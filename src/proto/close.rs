@@ -1,0 +1,143 @@
+//! Every way a connection can end, and the three answers to each: what the client is told, whether its will is published,
+//! and what the log says. Nowhere else.
+
+use std::fmt;
+
+use crate::broker::SessionId;
+use crate::wire::{DecodeError, ReasonCode};
+
+/// Why a connection ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CloseReason {
+    /// The client sent DISCONNECT.
+    Disconnect {
+        /// It asked for its will to be published (reason code 0x04).
+        with_will: bool,
+        /// The session expiry it asked for.
+        expiry_s: Option<u32>,
+    },
+    /// End of file, or a reset.
+    ClosedByClient,
+    /// The socket failed; the text of the system's error.
+    Socket(Box<str>),
+    /// Nothing came for 1.5 times the keepalive [MQTT-3.1.2-22], or no CONNECT in time.
+    Timeout,
+    /// A packet came in more slowly than 1 KiB/s over 30 s.
+    Stalled,
+    /// The bytes break a rule.
+    Decode(DecodeError),
+    /// A rule that the bytes alone do not show is broken.
+    ProtocolError,
+    /// CONNECT was refused; the CONNACK, if one is due, is written.
+    Refused(Refusal),
+    /// Another connection took the session.
+    TakenOver {
+        /// The session of the new connection.
+        by: SessionId,
+    },
+    /// PUBLISH with a QoS above `max_qos` [MQTT-3.2.2-11].
+    QosNotSupported,
+    /// Retained PUBLISH with `retain_available false` [MQTT-3.2.2-14].
+    RetainNotSupported,
+    /// Topic alias above the maximum.
+    TopicAliasInvalid,
+    /// More half-done QoS 2 messages than the queue limits allow; none is lost, the client sends them again.
+    TooManyUnreleased,
+    /// The broker is out of memory by `memory_limit`, and this client's protocol has no other way to say so.
+    OutOfMemory,
+    /// The broker stops.
+    Shutdown,
+}
+
+/// Why a CONNECT is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Anonymous, or not with these credentials.
+    NotAuthorised,
+    /// Protocol version, will QoS, will retain or authentication method that is not available.
+    DisallowedFeature,
+    /// The client id, or that there is none.
+    ClientId,
+    /// An empty client id where one is needed.
+    EmptyClientId,
+    /// v3 keepalive above `max_keepalive`.
+    Keepalive,
+    /// The topic of the will.
+    WillTopic,
+    /// The will is for `$CONTROL`.
+    WillAccess,
+    /// The payload of the will.
+    WillPayload,
+    /// `global_max_clients`.
+    TooManyClients,
+    /// `memory_limit`.
+    OutOfMemory,
+}
+
+impl CloseReason {
+    /// What a connected v5 client is told in DISCONNECT before the close; `None` is a silent close.
+    #[must_use]
+    pub fn code(&self) -> Option<ReasonCode> {
+        use CloseReason as R;
+        Some(match self {
+            R::Disconnect { .. } | R::ClosedByClient | R::Socket(_) | R::Refused(_) => return None,
+            R::Timeout => ReasonCode::KEEP_ALIVE_TIMEOUT,
+            R::Stalled => ReasonCode::MALFORMED_PACKET,
+            R::Decode(error) => return error.reason(),
+            R::ProtocolError => ReasonCode::PROTOCOL_ERROR,
+            R::TakenOver { .. } => ReasonCode::SESSION_TAKEN_OVER,
+            R::QosNotSupported => ReasonCode::QOS_NOT_SUPPORTED,
+            R::RetainNotSupported => ReasonCode::RETAIN_NOT_SUPPORTED,
+            R::TopicAliasInvalid => ReasonCode::TOPIC_ALIAS_INVALID,
+            R::TooManyUnreleased | R::OutOfMemory => ReasonCode::QUOTA_EXCEEDED,
+            R::Shutdown => ReasonCode::SERVER_SHUTTING_DOWN,
+        })
+    }
+
+    /// Whether the will of the client is published [MQTT-3.1.2-8]. A take-over decides it elsewhere, since there the new
+    /// connection counts.
+    #[must_use]
+    pub fn publishes_will(&self) -> bool {
+        !matches!(self, CloseReason::Disconnect { with_will: false, .. })
+    }
+}
+
+/// The tail of the line `Client ID [ADDR:PORT] …`.
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use CloseReason as R;
+        const DISALLOWED: &str = "used disallowed feature (QoS too high, retain not supported, or bad AUTH method).";
+        if let R::Disconnect { .. } = self {
+            return f.write_str("disconnected.");
+        }
+        f.write_str("disconnected: ")?;
+        match self {
+            R::Disconnect { .. } => Ok(()),
+            R::ClosedByClient => f.write_str("connection closed by client."),
+            R::Socket(text) => write!(f, "{text}."),
+            R::Timeout => f.write_str("exceeded timeout."),
+            R::Stalled => f.write_str("packet came in too slowly."),
+            R::Decode(error) => write!(f, "{}", error.ending()),
+            R::ProtocolError => f.write_str("protocol error."),
+            R::TakenOver { .. } => f.write_str("session taken over."),
+            R::QosNotSupported => f.write_str("bad socket read/write: Requested QoS not supported on server"),
+            R::RetainNotSupported => f.write_str("bad socket read/write: Retain not supported"),
+            R::TopicAliasInvalid => f.write_str("topic alias invalid."),
+            R::TooManyUnreleased => f.write_str("quota exceeded."),
+            R::OutOfMemory => f.write_str("out of memory."),
+            R::Shutdown => f.write_str("broker is shutting down."),
+            R::Refused(refusal) => f.write_str(match refusal {
+                Refusal::NotAuthorised => "not authorised.",
+                Refusal::DisallowedFeature => DISALLOWED,
+                Refusal::ClientId => "client identifier not valid.",
+                Refusal::EmptyClientId => "protocol error.",
+                Refusal::Keepalive => "bad socket read/write: Invalid input",
+                Refusal::WillTopic => "bad socket read/write: Invalid input",
+                Refusal::TooManyClients => "bad socket read/write: Invalid input",
+                Refusal::WillAccess => "bad socket read/write: Access denied by ACL",
+                Refusal::WillPayload => "oversize payload.",
+                Refusal::OutOfMemory => "out of memory.",
+            }),
+        }
+    }
+}

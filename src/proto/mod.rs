@@ -1,0 +1,54 @@
+//! Protocol endpoints: they translate between packets and the verbs of the core, one for each connection. Sans-io: bytes
+//! and time come in, bytes and decisions go out.
+
+pub mod close;
+pub mod outbox;
+pub mod peer;
+pub mod server;
+
+pub use close::CloseReason;
+pub use outbox::Outbox;
+pub use peer::Peer;
+pub use server::Server;
+
+use crate::broker::{Broker, ConnId};
+use crate::config::{Config, Listener};
+use crate::timer::Now;
+
+/// What an endpoint is handed each time it may act.
+pub struct Turn<'a> {
+    /// The time of this wake-up.
+    pub now: Now,
+    /// The core.
+    pub broker: &'a mut Broker,
+    /// Where output goes.
+    pub out: &'a mut Outbox,
+    /// The connection the endpoint serves.
+    pub conn: ConnId,
+    /// The configuration.
+    pub config: &'a Config,
+    /// The listener the connection came in on.
+    pub listener: &'a Listener,
+    /// Work left in this turn: a packet costs 1, and what it causes costs more. At 0 others get their turn.
+    pub budget: u32,
+}
+
+impl Turn<'_> {
+    /// Takes `work` from the budget.
+    pub fn charge(&mut self, work: u32) {
+        self.budget = self.budget.saturating_sub(work);
+    }
+}
+
+/// What is to become of a connection after its endpoint acted.
+#[derive(Debug)]
+pub enum Flow {
+    /// All input was used; wait for more.
+    Continue,
+    /// The budget is used up and there is input left: call again next turn, without new input.
+    Again,
+    /// The client does not read its replies: read nothing more until the outbox is empty, then call again.
+    Paused,
+    /// The connection ends.
+    Close(CloseReason),
+}

@@ -1,0 +1,368 @@
+//! The server side of one MQTT connection, all versions.
+//!
+//! ```text
+//! AwaitConnect ──CONNECT──▶ Live(session) ──▶ Ended
+//!       └───────────refused────────────────────▲
+//! ```
+//!
+//! [`Server::on_bytes`] takes what was read, [`Server::flush`] encodes what the session has for the client,
+//! [`Server::on_timer`] watches keepalive and stalled packets, [`Server::close`] ends it. Packets are decided in `connect`,
+//! `publish` and `subscribe`.
+
+mod connect;
+mod flush;
+mod publish;
+mod subscribe;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+
+use super::{CloseReason, Flow, Peer, Turn};
+use crate::broker::changes::ChangeSeq;
+use crate::broker::{Acked, Broker, Ending, SessionId};
+use crate::timer::Now;
+use crate::wire::acks::Ack;
+use crate::wire::control::{self, Disconnect};
+use crate::wire::error::{LogLine, Severity, Who};
+use crate::wire::packet::{self, PacketType};
+use crate::wire::{DecodeError, FrameLimits, Framed, Framer, Packet, PacketId, ProtocolVersion, ReasonCode, Role};
+
+/// Output beyond this is not taken from the session before the socket has taken what there is; and a client that does not
+/// read this much of its replies is not read either.
+pub const HIGH_WATER: usize = 16 * 1024;
+/// Keepalive that is assumed until CONNECT has come.
+const CONNECT_KEEPALIVE_S: u16 = 20;
+
+/// Where a connection stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The first packet has to be CONNECT [MQTT-3.1.0-1].
+    AwaitConnect,
+    /// Connected to this session.
+    Live(SessionId),
+    /// Closed; nothing is taken any more.
+    Ended,
+}
+
+/// The server side of one connection.
+pub struct Server {
+    framer: Framer,
+    phase: Phase,
+    extra: Option<Box<Extra>>,
+    last_in_ms: u64,
+    peer: Peer,
+    /// The largest packet the client takes; 0 is unlimited.
+    max_packet_out: u32,
+    keepalive_s: u16,
+    /// Aliases the broker may use towards the client.
+    aliases_out: u16,
+    version: ProtocolVersion,
+}
+
+/// What only some connections have.
+#[derive(Default)]
+struct Extra {
+    /// Topic aliases the client has set, mount point included.
+    aliases_in: BTreeMap<u16, Box<str>>,
+    /// Topic aliases the broker has set, by topic as it goes out.
+    aliases_out: BTreeMap<Box<str>, u16>,
+    /// Acknowledgements that wait until what they promise is on disk, in order.
+    deferred: VecDeque<Deferred>,
+}
+
+/// An encoded acknowledgement and the change it waits for.
+struct Deferred {
+    seq: ChangeSeq,
+    bytes: Vec<u8>,
+    /// Nothing may be delivered before it.
+    connack: bool,
+}
+
+/// The result of handling one packet.
+type Handled = Result<(), CloseReason>;
+
+impl From<DecodeError> for CloseReason {
+    fn from(error: DecodeError) -> CloseReason {
+        CloseReason::Decode(error)
+    }
+}
+
+impl Server {
+    /// A connection from `peer` that was accepted now.
+    #[must_use]
+    pub fn new(now: Now, peer: Peer) -> Server {
+        Server {
+            framer: Framer::new(),
+            phase: Phase::AwaitConnect,
+            extra: None,
+            last_in_ms: now.mono_ms,
+            peer,
+            max_packet_out: 0,
+            keepalive_s: CONNECT_KEEPALIVE_S,
+            aliases_out: 0,
+            version: ProtocolVersion::V311,
+        }
+    }
+
+    /// The session the client is connected to.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        match self.phase {
+            Phase::Live(session) => Some(session),
+            Phase::AwaitConnect | Phase::Ended => None,
+        }
+    }
+
+    /// When [`Server::on_timer`] has to be called at the latest, in milliseconds.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        [self.keepalive_deadline(), self.framer.deadline()].into_iter().flatten().min()
+    }
+
+    fn keepalive_deadline(&self) -> Option<u64> {
+        (self.keepalive_s != 0 && self.phase != Phase::Ended)
+            .then(|| self.last_in_ms.saturating_add(u64::from(self.keepalive_s) * 1500))
+    }
+
+    /// Takes input: whole packets are handled, an incomplete one is kept. Call with no input to go on after
+    /// [`Flow::Again`] or [`Flow::Paused`].
+    pub fn on_bytes(&mut self, turn: &mut Turn<'_>, mut input: &[u8]) -> Flow {
+        // Taken out, because the frames borrow it while `self` handles them.
+        let mut framer = mem::take(&mut self.framer);
+        let flow = loop {
+            if let Some(flow) = self.must_wait(turn) {
+                framer.keep(input);
+                break flow;
+            }
+            match framer.next(&mut input, &self.limits(turn), turn.now.mono_ms) {
+                Framed::NeedMore => break Flow::Continue,
+                Framed::Bad(error) => break Flow::Close(error.into()),
+                Framed::Frame { first, body } => {
+                    self.last_in_ms = turn.now.mono_ms;
+                    turn.charge(1);
+                    turn.broker.stats.packets_in += 1;
+                    if let Err(reason) = self.on_frame(turn, first, body) {
+                        break Flow::Close(reason);
+                    }
+                }
+            }
+        };
+        self.framer = framer;
+        flow
+    }
+
+    /// Whether the rest of the input has to wait, and for what.
+    fn must_wait(&self, turn: &Turn<'_>) -> Option<Flow> {
+        if self.phase == Phase::Ended || self.is_taken_over(turn) {
+            // Whoever it was, it has nothing to say any more; the close is on its way.
+            return Some(Flow::Continue);
+        }
+        if turn.out.owed() > HIGH_WATER {
+            return Some(Flow::Paused);
+        }
+        (turn.budget == 0).then_some(Flow::Again)
+    }
+
+    fn is_taken_over(&self, turn: &Turn<'_>) -> bool {
+        matches!(self.phase, Phase::Live(session) if turn.broker.conn_of(session) != Some(turn.conn))
+    }
+
+    fn limits(&self, turn: &Turn<'_>) -> FrameLimits {
+        FrameLimits {
+            version: (self.phase != Phase::AwaitConnect).then_some(self.version),
+            max_packet_size: turn.config.global.max_packet_size,
+        }
+    }
+
+    fn on_frame(&mut self, turn: &mut Turn<'_>, first: u8, body: &[u8]) -> Handled {
+        let session = match self.phase {
+            Phase::AwaitConnect => return self.on_connect(turn, first, body),
+            Phase::Live(session) => session,
+            Phase::Ended => return Ok(()),
+        };
+        if self.version == ProtocolVersion::V5 && PacketType::of(first) == Some(PacketType::Auth) {
+            // No authentication method is offered, so no CONNECT can have named one [MQTT-4.12.0-1].
+            return Err(DecodeError::AuthWithoutMethod.into());
+        }
+        match packet::decode(self.version, Role::FromClient, first, body)? {
+            Packet::Publish(publish) => self.on_publish(turn, session, &publish),
+            Packet::Puback(ack) => {
+                self.log_ack(turn.broker, session, "PUBACK", ack);
+                let acked = turn.broker.puback(session, ack.id);
+                acknowledged(acked)
+            }
+            Packet::Pubrec(ack) => self.on_pubrec(turn, session, ack),
+            Packet::Pubrel(ack) => self.on_pubrel(turn, session, ack),
+            Packet::Pubcomp(ack) => {
+                self.log_ack(turn.broker, session, "PUBCOMP", ack);
+                let acked = turn.broker.pubcomp(session, ack.id);
+                acknowledged(acked)
+            }
+            Packet::Subscribe(subscribe) => self.on_subscribe(turn, session, &subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(turn, session, &unsubscribe),
+            Packet::Pingreq => {
+                log::debug!("Received PINGREQ from {}", turn.broker.client_id(session));
+                self.reply(turn, |out, _| out.extend_from_slice(&control::PINGRESP));
+                log::debug!("Sending PINGRESP to {}", turn.broker.client_id(session));
+                // A client that only pings is idle: what its queues needed once goes back.
+                turn.broker.trim(session);
+                Ok(())
+            }
+            Packet::Disconnect(disconnect) => self.on_disconnect(turn, session, disconnect),
+            Packet::Auth(_) => Err(DecodeError::AuthWithoutMethod.into()),
+            Packet::Connack(_) => Err(DecodeError::Unexpected(PacketType::Connack).into()),
+            Packet::Suback(_) => Err(DecodeError::Unexpected(PacketType::Suback).into()),
+            Packet::Unsuback(_) => Err(DecodeError::Unexpected(PacketType::Unsuback).into()),
+            Packet::Pingresp => Err(DecodeError::Unexpected(PacketType::Pingresp).into()),
+        }
+    }
+
+    fn on_disconnect(&mut self, turn: &mut Turn<'_>, session: SessionId, packet: Disconnect) -> Handled {
+        log::debug!("Received DISCONNECT from {}", turn.broker.client_id(session));
+        if packet.session_expiry.is_some_and(|s| s != 0) && turn.broker.session_expiry(session) == 0 {
+            log::info!(
+                "Protocol error from {}: DISCONNECT packet with mismatched session-expiry-interval (0:{}).",
+                turn.broker.client_id(session),
+                packet.session_expiry.unwrap_or_default()
+            );
+            return Err(CloseReason::ProtocolError);
+        }
+        Err(CloseReason::Disconnect {
+            with_will: packet.reason == ReasonCode::DISCONNECT_WITH_WILL,
+            expiry_s: packet.session_expiry,
+        })
+    }
+
+    /// Keepalive and stalled packets.
+    pub fn on_timer(&mut self, turn: &mut Turn<'_>) -> Flow {
+        if self.is_taken_over(turn) {
+            return Flow::Continue;
+        }
+        if self.framer.deadline().is_some_and(|deadline| deadline <= turn.now.mono_ms) {
+            if self.framer.stalled(turn.now.mono_ms) {
+                return Flow::Close(CloseReason::Stalled);
+            }
+            // A packet that comes in fast enough is a sign of life [conf: max_packet_size].
+            self.last_in_ms = turn.now.mono_ms;
+        }
+        if self.keepalive_deadline().is_some_and(|deadline| deadline <= turn.now.mono_ms) {
+            return Flow::Close(CloseReason::Timeout);
+        }
+        Flow::Continue
+    }
+
+    /// Ends the connection: tells a v5 client why, detaches the session, logs the one line.
+    pub fn close(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
+        let phase = mem::replace(&mut self.phase, Phase::Ended);
+        if let CloseReason::Decode(error) = reason {
+            self.log_decode_error(turn, phase, error);
+        }
+        let mut name = None;
+        if let Phase::Live(session) = phase {
+            if let Some(code) = reason.code().filter(|_| self.version == ProtocolVersion::V5) {
+                Disconnect { reason: code, session_expiry: None }.encode(turn.out.packet(), self.version);
+                turn.broker.stats.packets_out += 1;
+            }
+            // After a clean start the old session is gone, and the new one has the same client id.
+            let of = if let CloseReason::TakenOver { by } = reason { *by } else { session };
+            name = Some(turn.broker.client_id(of).to_string());
+            let expiry_s = if let CloseReason::Disconnect { expiry_s, .. } = reason { *expiry_s } else { None };
+            let ending = Ending { will: reason.publishes_will(), expiry_s };
+            turn.broker.disconnect(turn.now, session, turn.conn, ending);
+        }
+        self.extra = None;
+        self.framer = Framer::new();
+        if turn.config.global.connection_messages {
+            match name {
+                Some(name) => crate::notice!("Client {name} [{}] {reason}", self.peer),
+                None => crate::notice!("Client {} [{}] {reason}", self.peer.ip(), self.peer),
+            }
+        }
+    }
+
+    fn log_decode_error(&self, turn: &Turn<'_>, phase: Phase, error: &DecodeError) {
+        let Some(LogLine { severity, before, who, after, detail }) = error.log_line() else { return };
+        let who = match (who, phase) {
+            (Who::Id, Phase::Live(session)) => turn.broker.client_id(session).to_string(),
+            (Who::Address | Who::Id, _) => self.peer.ip().to_string(),
+            // C Mosquitto prints "(null)" in the last case; the address says more.
+            (Who::AddressPort | Who::Null, _) => self.peer.to_string(),
+        };
+        let tail: &dyn std::fmt::Display = if detail { error } else { &"" };
+        match severity {
+            Severity::Info => log::info!("{before}{who}{after}{tail}"),
+            Severity::Notice => crate::notice!("{before}{who}{after}{tail}"),
+            Severity::Error => log::error!("{before}{who}{after}{tail}"),
+        }
+    }
+
+    fn log_ack(&self, broker: &Broker, session: SessionId, name: &str, ack: Ack) {
+        log::debug!("Received {name} from {} (Mid: {}, RC:{})", broker.client_id(session), ack.id.get(), ack.reason.0);
+    }
+
+    fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Sends a reply that promises nothing.
+    fn reply(&mut self, turn: &mut Turn<'_>, encode: impl FnOnce(&mut Vec<u8>, ProtocolVersion)) {
+        if self.extra.as_ref().is_some_and(|extra| !extra.deferred.is_empty()) {
+            return self.acknowledge(turn, encode);
+        }
+        self.write(turn, encode);
+    }
+
+    /// Sends a reply that promises everything decided so far: at once if that is on disk, else in its turn.
+    fn acknowledge(&mut self, turn: &mut Turn<'_>, encode: impl FnOnce(&mut Vec<u8>, ProtocolVersion)) {
+        let seq = turn.broker.last_change();
+        let waiting = self.extra.as_ref().is_some_and(|extra| !extra.deferred.is_empty());
+        if !waiting && turn.broker.is_synced(seq) {
+            return self.write(turn, encode);
+        }
+        let mut bytes = Vec::new();
+        encode(&mut bytes, self.version);
+        turn.out.owe(bytes.len());
+        let connack = bytes.first() == Some(&PacketType::Connack.first_byte());
+        self.extra().deferred.push_back(Deferred { seq, bytes, connack });
+        if !waiting {
+            turn.broker.wait_for_sync(turn.conn);
+        }
+    }
+
+    fn write(&mut self, turn: &mut Turn<'_>, encode: impl FnOnce(&mut Vec<u8>, ProtocolVersion)) {
+        let out = turn.out.packet();
+        let before = out.len();
+        encode(out, self.version);
+        let len = out.len().saturating_sub(before);
+        turn.out.owe(len);
+        turn.broker.stats.packets_out += 1;
+    }
+
+    /// Sends PUBACK, PUBREC, PUBREL or PUBCOMP. What the client's own publish brought it goes first, as in C Mosquitto.
+    fn send_ack(
+        &mut self,
+        turn: &mut Turn<'_>,
+        session: SessionId,
+        packet: PacketType,
+        id: PacketId,
+        reason: ReasonCode,
+    ) {
+        if turn.broker.is_dirty(session) {
+            self.flush(turn);
+        }
+        if packet == PacketType::Puback || packet == PacketType::Pubrec {
+            log::debug!("Sending {packet} to {} (m{}, rc{})", turn.broker.client_id(session), id.get(), reason.0);
+        } else {
+            log::debug!("Sending {packet} to {} (m{})", turn.broker.client_id(session), id.get());
+        }
+        self.acknowledge(turn, |out, version| Ack { id, reason }.encode(out, version, packet));
+    }
+}
+
+/// An acknowledgement of something that waits for another packet is a protocol error; one of something unknown is ignored.
+fn acknowledged(acked: Acked) -> Handled {
+    match acked {
+        Acked::WrongState => Err(CloseReason::ProtocolError),
+        Acked::Done | Acked::Again | Acked::Unknown => Ok(()),
+    }
+}

@@ -1,0 +1,238 @@
+//! CONNECT: who may come in, and with what.
+
+use super::{Handled, Phase, Server};
+use crate::broker::auth;
+use crate::broker::will::Will;
+use crate::broker::{ConnectRefused, ConnectRequest, NEVER};
+use crate::proto::close::Refusal;
+use crate::proto::{CloseReason, Turn};
+use crate::wire::connect::{self, ConnackForm, ConnackProps, Connect, ConnectError, encode_connack};
+use crate::wire::{ProtocolVersion, QoS, ReasonCode, topic};
+
+/// What CONNECT is refused with: what the client is told, if anything, and why.
+type Refused = (Option<ReasonCode>, Refusal);
+
+impl Server {
+    pub(super) fn on_connect(&mut self, turn: &mut Turn<'_>, first: u8, body: &[u8]) -> Handled {
+        let connect = match connect::decode(first, body) {
+            Ok(connect) => connect,
+            Err(ConnectError { error, answer, .. }) => {
+                if let Some(form) = answer {
+                    self.send_refusal(turn, &self.peer.ip().to_string(), form);
+                }
+                return Err(error.into());
+            }
+        };
+        turn.broker.stats.connects += 1;
+        self.version = connect.version;
+        match self.accept(turn, &connect) {
+            Ok(()) => Ok(()),
+            Err((code, refusal)) => {
+                let name = if connect.client_id.is_empty() {
+                    self.peer.ip().to_string()
+                } else {
+                    connect.client_id.to_string()
+                };
+                match (code, self.version) {
+                    (Some(code), ProtocolVersion::V5) => self.send_refusal(turn, &name, ConnackForm::V5(code)),
+                    (Some(code), _) => {
+                        if let Some(code) = code.v3_connack() {
+                            self.send_refusal(turn, &name, ConnackForm::V3(code));
+                        }
+                    }
+                    (None, _) => {}
+                }
+                Err(CloseReason::Refused(refusal))
+            }
+        }
+    }
+
+    fn send_refusal(&mut self, turn: &mut Turn<'_>, name: &str, form: ConnackForm) {
+        let code = match form {
+            ConnackForm::V3(code) => code,
+            ConnackForm::V5(code) => code.0,
+        };
+        log::debug!("Sending CONNACK to {name} (0, {code})");
+        let props = ConnackProps { maximum_qos: maximum_qos(turn), ..ConnackProps::default() };
+        self.write(turn, |out, _| encode_connack(out, form, false, &props));
+    }
+
+    /// Checks a well-formed CONNECT against the configuration, in the order of C Mosquitto, and connects its session.
+    fn accept(&mut self, turn: &mut Turn<'_>, connect: &Connect<'_>) -> Result<(), Refused> {
+        self.check_form(turn, connect)?;
+        let (global, listener) = (&turn.config.global, turn.listener);
+        let username = connect.username.filter(|name| !name.is_empty());
+
+        let mut generated = None;
+        if connect.client_id.is_empty() && !listener.use_username_as_clientid {
+            check_empty_client_id(turn, connect)?;
+            let prefix = listener.auto_id_prefix.as_deref().unwrap_or(&global.auto_id_prefix);
+            generated = Some(turn.broker.generate_client_id(prefix));
+        }
+        let mut client_id = generated.as_deref().unwrap_or(connect.client_id);
+        if let Some(prefix) = &global.clientid_prefixes
+            && !client_id.starts_with(prefix.as_str())
+        {
+            return Err((Some(ReasonCode::NOT_AUTHORIZED), Refusal::NotAuthorised));
+        }
+        if listener.use_username_as_clientid {
+            client_id = username.ok_or((Some(ReasonCode::NOT_AUTHORIZED), Refusal::NotAuthorised))?;
+        }
+        if !auth::may_connect(username, turn.config.anonymous_allowed(listener)) {
+            return Err((Some(ReasonCode::NOT_AUTHORIZED), Refusal::NotAuthorised));
+        }
+        let server_keepalive = keepalive(turn, connect)?;
+
+        let v5 = connect.version == ProtocolVersion::V5;
+        let expiry_s = match (v5, connect.clean_start) {
+            (true, _) => connect.session_expiry.unwrap_or(0),
+            (false, true) => 0,
+            (false, false) => NEVER,
+        };
+        let request = ConnectRequest {
+            conn: turn.conn,
+            client_id,
+            username,
+            clean_start: connect.clean_start,
+            expiry_s,
+            version: connect.version,
+            bridge: connect.bridge,
+            window: connect.receive_maximum.unwrap_or(global.max_inflight_messages),
+            will: connect.will.as_ref().map(|will| own_will(turn, will)),
+        };
+        let connected = turn.broker.connect(turn.now, request).map_err(|refused| match refused {
+            ConnectRefused::TooManyClients => (Some(ReasonCode::SERVER_BUSY), Refusal::TooManyClients),
+            ConnectRefused::OutOfMemory if v5 => (Some(ReasonCode::QUOTA_EXCEEDED), Refusal::OutOfMemory),
+            ConnectRefused::OutOfMemory => (Some(ReasonCode::SERVER_UNAVAILABLE), Refusal::OutOfMemory),
+        })?;
+
+        self.phase = Phase::Live(connected.session);
+        self.keepalive_s = server_keepalive.unwrap_or(connect.keepalive);
+        self.max_packet_out = connect.max_packet_size.unwrap_or(0);
+        self.aliases_out = connect.topic_alias_maximum.min(listener.max_topic_alias_broker);
+        self.log_connected(turn, connect, client_id, username);
+
+        let present = connected.present && connect.version != ProtocolVersion::V31;
+        log::debug!("Sending CONNACK to {client_id} ({}, 0)", u8::from(present));
+        let assigned = connect.client_id.is_empty().then_some(client_id);
+        let props = ConnackProps {
+            server_keep_alive: server_keepalive,
+            topic_alias_maximum: listener.max_topic_alias,
+            assigned_client_id: assigned,
+            retain_available: (!global.retain_available).then_some(false),
+            max_packet_size: (global.max_packet_size != 0).then_some(global.max_packet_size),
+            receive_maximum: (global.max_inflight_messages != 0).then_some(global.max_inflight_messages),
+            maximum_qos: maximum_qos(turn),
+            ..ConnackProps::default()
+        };
+        let form = if v5 { ConnackForm::V5(ReasonCode::SUCCESS) } else { ConnackForm::V3(0) };
+        self.acknowledge(turn, |out, _| encode_connack(out, form, present, &props));
+        Ok(())
+    }
+
+    /// What can be told without knowing the client: version, authentication method, will.
+    fn check_form(&self, turn: &Turn<'_>, connect: &Connect<'_>) -> Result<(), Refused> {
+        let (global, listener) = (&turn.config.global, turn.listener);
+        if listener.accept_protocol_versions & version_bit(connect.version) == 0 {
+            return Err((Some(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION), Refusal::DisallowedFeature));
+        }
+        if connect.auth_method.is_some() {
+            return Err((Some(ReasonCode::BAD_AUTHENTICATION_METHOD), Refusal::DisallowedFeature));
+        }
+        let Some(will) = &connect.will else { return Ok(()) };
+        // These codes have no v3 form, so a v3 client is closed in silence.
+        if topic::check_name(will.topic).is_err() {
+            return Err((Some(ReasonCode::TOPIC_NAME_INVALID), Refusal::WillTopic));
+        }
+        if will.topic.starts_with("$CONTROL/") {
+            return Err((Some(ReasonCode::TOPIC_NAME_INVALID), Refusal::WillAccess));
+        }
+        if will.qos > listener.max_qos {
+            return Err((Some(ReasonCode::QOS_NOT_SUPPORTED), Refusal::DisallowedFeature));
+        }
+        if will.retain && !global.retain_available {
+            return Err((Some(ReasonCode::RETAIN_NOT_SUPPORTED), Refusal::DisallowedFeature));
+        }
+        if global.message_size_limit != 0 && will.payload.len() > global.message_size_limit as usize {
+            return Err((Some(ReasonCode::PACKET_TOO_LARGE), Refusal::WillPayload));
+        }
+        Ok(())
+    }
+
+    fn log_connected(&self, turn: &Turn<'_>, connect: &Connect<'_>, client_id: &str, username: Option<&str>) {
+        if !turn.config.global.connection_messages {
+            return;
+        }
+        let kind = if connect.bridge { "bridge" } else { "client" };
+        let user = username.map(|name| format!(", u'{name}'")).unwrap_or_default();
+        crate::notice!(
+            "New {kind} connected from {} as {client_id} (p{}, c{}, k{}{user}).",
+            self.peer,
+            connect.version as u8,
+            u8::from(connect.clean_start),
+            connect.keepalive,
+        );
+        match &connect.will {
+            Some(will) => {
+                log::debug!(
+                    "Will message specified ({} bytes) (r{}, q{}).",
+                    will.payload.len(),
+                    u8::from(will.retain),
+                    will.qos as u8
+                );
+                log::debug!("\t{}", will.topic);
+            }
+            None => log::debug!("No will message specified."),
+        }
+    }
+}
+
+/// An empty client id is for clients that do not want to be known again, if the configuration lets them
+/// [MQTT311-3.1.3-8].
+fn check_empty_client_id(turn: &Turn<'_>, connect: &Connect<'_>) -> Result<(), Refused> {
+    let allowed = turn.listener.allow_zero_length_clientid.unwrap_or(turn.config.global.allow_zero_length_clientid);
+    let code = match connect.version {
+        ProtocolVersion::V5 if allowed => return Ok(()),
+        ProtocolVersion::V311 if allowed && connect.clean_start => return Ok(()),
+        ProtocolVersion::V5 => ReasonCode::UNSPECIFIED,
+        ProtocolVersion::V31 | ProtocolVersion::V311 => ReasonCode::CLIENT_IDENTIFIER_NOT_VALID,
+    };
+    Err((Some(code), Refusal::EmptyClientId))
+}
+
+/// The keepalive the broker imposes on a v5 client [MQTT-3.2.2-21]; a v3 client that asks for more is refused.
+fn keepalive(turn: &Turn<'_>, connect: &Connect<'_>) -> Result<Option<u16>, Refused> {
+    let max = turn.config.global.max_keepalive;
+    if max == 0 || (1..=max).contains(&connect.keepalive) {
+        return Ok(None);
+    }
+    match connect.version {
+        ProtocolVersion::V5 => Ok(Some(max)),
+        _ => Err((Some(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID), Refusal::Keepalive)),
+    }
+}
+
+fn maximum_qos(turn: &Turn<'_>) -> Option<u8> {
+    (turn.listener.max_qos != QoS::ExactlyOnce).then_some(turn.listener.max_qos as u8)
+}
+
+fn version_bit(version: ProtocolVersion) -> u8 {
+    match version {
+        ProtocolVersion::V31 => 1,
+        ProtocolVersion::V311 => 2,
+        ProtocolVersion::V5 => 4,
+    }
+}
+
+fn own_will(turn: &Turn<'_>, will: &connect::Will<'_>) -> Will {
+    let mount = turn.listener.mount_point.as_deref().unwrap_or_default();
+    Will {
+        topic: format!("{mount}{}", will.topic).into(),
+        payload: will.payload.into(),
+        props: will.props.forwardable().into(),
+        qos: will.qos,
+        retain: will.retain,
+        delay_s: will.delay_s,
+        expiry_s: will.expiry,
+    }
+}

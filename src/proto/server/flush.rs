@@ -1,0 +1,141 @@
+//! Step 7 of a PUBLISH: from the session's queues to the outbox.
+
+use super::{HIGH_WATER, Server};
+use crate::broker::message::Msg;
+use crate::broker::{Outgoing, Pulled, SessionId};
+use crate::notice;
+use crate::proto::Turn;
+use crate::wire::acks::Ack;
+use crate::wire::packet::PacketType;
+use crate::wire::publish::{PublishHead, encode_publish, publish_len};
+use crate::wire::{PacketId, ProtocolVersion, QoS, ReasonCode};
+
+/// Retained messages and siblings looked at for one client in one flush.
+const RETAINED_BUDGET: u32 = 2000;
+
+/// A PUBLISH on its way out.
+struct Delivery {
+    msg: Msg,
+    id: Option<PacketId>,
+    qos: QoS,
+    retain: bool,
+    dup: bool,
+    sub_id: u32,
+}
+
+impl Server {
+    /// Releases acknowledgements that may leave, then encodes what the session has for the client until the outbox has
+    /// enough. True when there may be more as soon as the outbox is empty.
+    pub fn flush(&mut self, turn: &mut Turn<'_>) -> bool {
+        let Some(session) = self.session().filter(|_| !self.is_taken_over(turn)) else { return false };
+        self.release_deferred(turn);
+        if self.extra.as_ref().is_some_and(|extra| extra.deferred.iter().any(|deferred| deferred.connack)) {
+            return false;
+        }
+        let mut budget = RETAINED_BUDGET;
+        while turn.out.len() < HIGH_WATER {
+            match turn.broker.pull(turn.now, session, &mut budget) {
+                Pulled::Item(Outgoing::Publish { msg, id, qos, retain, dup, sub_id }) => {
+                    self.deliver(turn, session, Delivery { msg, id, qos, retain, dup, sub_id });
+                }
+                Pulled::Item(Outgoing::Pubrel(id)) => {
+                    log::debug!("Sending PUBREL to {} (m{})", turn.broker.client_id(session), id.get());
+                    let ack = Ack { id, reason: ReasonCode::SUCCESS };
+                    ack.encode(turn.out.packet(), self.version, PacketType::Pubrel);
+                    turn.broker.stats.packets_out += 1;
+                }
+                Pulled::Empty => {
+                    turn.broker.set_clean(session);
+                    return false;
+                }
+                Pulled::Later => {
+                    turn.broker.set_clean(session);
+                    turn.broker.set_dirty(session);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn release_deferred(&mut self, turn: &mut Turn<'_>) {
+        let Some(extra) = &mut self.extra else { return };
+        while let Some(next) = extra.deferred.pop_front_if(|next| turn.broker.is_synced(next.seq)) {
+            turn.out.packet().extend_from_slice(&next.bytes);
+            turn.broker.stats.packets_out += 1;
+        }
+        if !extra.deferred.is_empty() {
+            turn.broker.wait_for_sync(turn.conn);
+        }
+    }
+
+    fn deliver(&mut self, turn: &mut Turn<'_>, session: SessionId, delivery: Delivery) {
+        let Delivery { msg, id, qos, retain, dup, sub_id } = delivery;
+        let v5 = self.version == ProtocolVersion::V5;
+        let mount = turn.listener.mount_point.as_deref().unwrap_or_default();
+        let topic = msg.topic().strip_prefix(mount).unwrap_or(msg.topic());
+        let mut head = PublishHead {
+            version: self.version,
+            dup,
+            qos,
+            retain,
+            topic,
+            packet_id: id,
+            forwardable: if v5 { msg.props() } else { &[] },
+            expiry: if v5 { msg.expiry_left_s(turn.now) } else { None },
+            topic_alias: None,
+            subscription_id: (v5 && sub_id != 0).then_some(sub_id),
+            payload_len: msg.payload().len(),
+        };
+        let alias = self.alias_for(topic);
+        if let Some((alias, known)) = alias {
+            head.topic_alias = Some(alias);
+            if known {
+                head.topic = "";
+            }
+        }
+        let len = publish_len(&head);
+        if self.max_packet_out != 0 && len > self.max_packet_out as usize {
+            // The client must not see it, and does not have to acknowledge it [MQTT-3.1.2-25].
+            notice!("Dropping too large outgoing PUBLISH for {} ({len} bytes)", turn.broker.client_id(session));
+            turn.broker.stats.dropped += 1;
+            if let Some(id) = id {
+                turn.broker.abandon(session, id);
+            }
+            return;
+        }
+        if let Some((alias, false)) = alias {
+            self.extra().aliases_out.insert(topic.into(), alias);
+        }
+        log::debug!(
+            "Sending PUBLISH to {} (d{}, q{}, r{}, m{}, '{topic}', ... ({} bytes))",
+            turn.broker.client_id(session),
+            u8::from(dup),
+            qos as u8,
+            u8::from(retain),
+            id.map_or(0, PacketId::get),
+            msg.payload_len(),
+        );
+        encode_publish(turn.out.packet(), &head);
+        turn.out.payload(&msg);
+        let stats = &mut turn.broker.stats;
+        stats.packets_out += 1;
+        stats.publishes_out += 1;
+        stats.publish_bytes_out += u64::from(msg.payload_len());
+    }
+
+    /// The alias to use for a topic, and whether the client knows it already. Aliases are given first come, first served,
+    /// and never change [conf: max_topic_alias_broker].
+    fn alias_for(&mut self, topic: &str) -> Option<(u16, bool)> {
+        if self.aliases_out == 0 {
+            return None;
+        }
+        let max = usize::from(self.aliases_out);
+        let aliases = &self.extra().aliases_out;
+        if let Some(alias) = aliases.get(topic) {
+            return Some((*alias, true));
+        }
+        let next = aliases.len().saturating_add(1);
+        (next <= max).then(|| u16::try_from(next).ok()).flatten().map(|alias| (alias, false))
+    }
+}

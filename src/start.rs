@@ -1,0 +1,200 @@
+//! From the command line to a running broker, in the order an operator can see: arguments, configuration, privileges,
+//! umask, background, pid file, log, and then the event loop.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use log::{error, info, warn};
+
+use crate::cli::{self, Action, Arguments, CliError};
+use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES};
+use crate::net::{EventLoop, ListenError};
+use crate::os::notify::Notifier;
+use crate::os::pidfile::PidFile;
+use crate::os::signals::Signals;
+use crate::os::umask::UmaskError;
+use crate::os::users::{self, Identity, UserError};
+use crate::os::{daemon, limits, private_file, random, umask};
+use crate::{logging, notice};
+
+/// Parts that not every build has, and whether this one does; each is named in a line at start.
+const PARTS: [(&str, bool); 5] =
+    [("Bridge", false), ("Persistence", false), ("TLS", false), ("TLS-PSK", false), ("Websockets", false)];
+
+/// Why the broker did not start, or stopped on its own. `Display` gives the lines to log.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration is not valid.
+    Config(ConfigError),
+    /// Privileges could not be dropped.
+    User(UserError),
+    /// `UMASK_SET` is not a mask.
+    Umask(UmaskError),
+    /// No way to the background.
+    Daemon(io::Error),
+    /// The pid file cannot be written.
+    PidFile(PathBuf, io::Error),
+    /// Signals cannot be handled.
+    Signals(io::Error),
+    /// A listener cannot be opened.
+    Listen(ListenError),
+    /// The event loop cannot wait for events.
+    Poll(io::Error),
+}
+
+impl StartError {
+    /// The exit status of the process.
+    #[must_use]
+    pub fn exit_status(&self) -> i32 {
+        match self {
+            StartError::Daemon(_) | StartError::Signals(_) | StartError::Listen(_) | StartError::Poll(_) => 1,
+            StartError::Config(_) | StartError::Umask(_) => 3,
+            StartError::User(error) => error.exit_status(),
+            StartError::PidFile(..) => 14,
+        }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Config(error) => error.fmt(f),
+            StartError::User(error) => error.fmt(f),
+            StartError::Umask(error) => error.fmt(f),
+            StartError::Daemon(error) => write!(f, "Error: Unable to go to the background: {error}"),
+            StartError::PidFile(path, error) => {
+                write!(f, "Error: Unable to write pid file {}: {error}", path.display())
+            }
+            StartError::Signals(error) => write!(f, "Error: Unable to handle signals: {error}"),
+            StartError::Listen(error) => error.fmt(f),
+            StartError::Poll(error) => write!(f, "Error: Unable to wait for events: {error}"),
+        }
+    }
+}
+
+/// The broker from start to end. Takes the arguments behind the program's name and returns the exit status.
+///
+/// Unlike C Mosquitto 2.1.2, which logs that it terminates whenever it ends, this does so only for a broker that ran.
+#[must_use]
+pub fn main(args: &[OsString]) -> i32 {
+    logging::install();
+    let arguments = match cli::parse(args) {
+        Ok(arguments) => arguments,
+        Err(error @ CliError::Unknown(_)) => {
+            let _ = writeln!(io::stderr(), "{error}");
+            print(cli::USAGE);
+            return CliError::EXIT_STATUS;
+        }
+        Err(error) => {
+            error!("{error}");
+            return CliError::EXIT_STATUS;
+        }
+    };
+    let result = match arguments.action {
+        Action::Help => {
+            print(cli::USAGE);
+            Ok(())
+        }
+        Action::Version => {
+            print(cli::VERSION_TEXT);
+            Ok(())
+        }
+        Action::TestConfig => {
+            read_config(&arguments.config_files, &arguments.ports).map(|_| info!("Configuration file is OK."))
+        }
+        Action::Run => run(&arguments),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            for line in error.to_string().lines() {
+                error!("{line}");
+            }
+            error.exit_status()
+        }
+    }
+}
+
+/// Prints to standard output; a reader that went away is no error.
+fn print(text: &str) {
+    let mut stdout = io::stdout();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Everything after the command line, up to the end of the process.
+fn run(arguments: &Arguments) -> Result<(), StartError> {
+    let config = read_config(&arguments.config_files, &arguments.ports)?;
+    let environment = users::Environment::of_process();
+    match users::drop_privileges(&config.global.user, &environment).map_err(StartError::User)? {
+        Identity::Unchanged => {}
+        Identity::Root => warn!("Warning: Mosquitto should not be run as root/administrator."),
+        Identity::Name(name) => info!("Info: running mosquitto as user: {name}."),
+        Identity::Id(id) => info!("Info: running mosquitto as user id: {id}."),
+    }
+    umask::set_from_environment().map_err(StartError::Umask)?;
+    if arguments.daemon {
+        daemon::daemonise().map_err(StartError::Daemon)?;
+    }
+    // Lives until the end of this function, whichever way it ends.
+    let _pid_file = match &config.global.pid_file {
+        Some(path) => Some(PidFile::write(path).map_err(|error| StartError::PidFile(path.clone(), error))?),
+        None => None,
+    };
+    // A database is restored here: its lines still go to standard error.
+    logging::init(&config.global.log, arguments.verbosity);
+    greet(&config);
+    if let Err(error) = limits::raise_open_files() {
+        warn!("Warning: Unable to raise the limit of open files: {error}");
+    }
+    let notifier = Notifier::from_environment().unwrap_or_else(|error| {
+        warn!("Warning: The service manager cannot be told about the start: {error}");
+        None
+    });
+    serve(config, &arguments.ports, notifier)
+}
+
+/// The lines that say what was started.
+fn greet(config: &Config) {
+    info!("{} starting", cli::VERSION);
+    match &config.file {
+        Some(path) => info!("Config loaded from {}.", path.display()),
+        None => info!("Using default config."),
+    }
+    for (part, available) in PARTS {
+        info!("{part} support {}available.", if available { "" } else { "NOT " });
+    }
+    if private_file::symlinks_allowed() {
+        notice!("MOSQUITTO_UNSAFE_ALLOW_SYMLINKS is set: symbolic links to sensitive files are followed.");
+    }
+    if config.local_only {
+        for line in LOCAL_ONLY_LINES {
+            warn!("{line}");
+        }
+    }
+}
+
+/// Opens the listeners and runs the event loop until a signal ends it.
+fn serve(config: Config, ports: &[u16], notifier: Option<Notifier>) -> Result<(), StartError> {
+    let signals = Signals::install().map_err(StartError::Signals)?;
+    let hash_keys = [random::seed(), random::seed()];
+    let mut event_loop =
+        EventLoop::new(config, ports.to_vec(), signals, notifier, hash_keys).map_err(StartError::Listen)?;
+    info!("{} running", cli::VERSION);
+    event_loop.run().map_err(StartError::Poll)
+}
+
+/// Reads the configuration files one on top of the other and logs what they have to say.
+fn read_config(files: &[PathBuf], ports: &[u16]) -> Result<Config, StartError> {
+    let mut config = None;
+    for file in files {
+        let loaded = Config::load(file, config.take()).map_err(StartError::Config)?;
+        logging::tell(&loaded.lines);
+        config = Some(loaded.config);
+    }
+    let Some(config) = config else { return Ok(Config::local_only(ports)) };
+    let loaded = config.finish(ports);
+    logging::tell(&loaded.lines);
+    Ok(loaded.config)
+}
