@@ -153,7 +153,10 @@ pub(crate) fn run(addr: SocketAddr, load: Load, limit: Duration, start: impl FnO
         }
         let idle = progress.0 == (arrived, acknowledged) && progress.1.elapsed() > STALL;
         if begin.elapsed() > limit || idle {
-            return Err(io::Error::other(format!("{arrived} of {} messages arrived, then no more", load.deliveries())));
+            return Err(io::Error::other(format!(
+                "{sent} sent, {acknowledged} acknowledged, {arrived} of {} arrived, then no more",
+                load.deliveries()
+            )));
         }
         if progress.0 != (arrived, acknowledged) {
             progress = ((arrived, acknowledged), Instant::now());
@@ -204,6 +207,6 @@ fn wait(links: &[Driven]) -> io::Result<()> {
         })
         .collect();
     // SAFETY: the pointer and the count describe `polled`, which lives until the call returns.
-    let result = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, 1000) };
+    let result = unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, 200) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
