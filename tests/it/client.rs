@@ -76,8 +76,9 @@ impl Client {
     /// Reads exactly these bytes.
     pub(crate) fn expect(&mut self, wanted: &[u8]) {
         match self.recv(wanted.len()) {
-            Ok(got) => assert_eq!(hex(&got), hex(wanted)),
-            Err(missing) => panic!("wanted {}, {missing:?}", hex(wanted)),
+            Ok(got) => assert!(got == wanted, "wanted {}\ngot    {}", hex(wanted), hex(&got)),
+            Err(Missing::Closed(got)) => panic!("wanted {}\ngot    {} then closed", hex(wanted), hex(&got)),
+            Err(Missing::TimedOut(got)) => panic!("wanted {}\ngot    {} then nothing", hex(wanted), hex(&got)),
         }
     }
 
@@ -161,7 +162,9 @@ pub(crate) fn string(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// Bytes for a message to a human.
+/// Bytes for a message to a human, who does not want all of many.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(" ")
+    let shown: Vec<_> = bytes.iter().take(200).map(|byte| format!("{byte:02X}")).collect();
+    let rest = if bytes.len() > shown.len() { format!(" and {} more", bytes.len() - shown.len()) } else { String::new() };
+    shown.join(" ") + &rest
 }

@@ -9,5 +9,6 @@ mod packet_cases;
 mod paho;
 mod rumqttc_clients;
 mod script;
+mod stream;
 mod tokens;
 mod vectors;

@@ -1,0 +1,77 @@
+# `make`, `make run` and `make test` need nothing but Rust. `make test` uses more when it is there: Debian's
+# mosquitto-clients, and Python's venv for a third client; without them it says what it skipped.
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+SBINDIR ?= $(PREFIX)/sbin
+MANDIR ?= $(PREFIX)/share/man
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BROKER := $(TARGET)/release/mosquitto
+# Features of a build, for example `make FEATURES=sys-tree` or, for the smallest, `make FEATURES=`.
+ifdef FEATURES
+FEATURE_FLAGS := --no-default-features --features "$(FEATURES)"
+else ifeq ($(origin FEATURES),command line)
+FEATURE_FLAGS := --no-default-features
+endif
+
+.PHONY: all run test check size bench soak fuzz features install clean help
+
+all:
+	$(CARGO) build --release --locked $(FEATURE_FLAGS)
+
+# Serves this machine on port 1883; `make run ARGS="-c my.conf -v"` for something else.
+run: all
+	$(BROKER) $(if $(ARGS),$(ARGS),-v)
+
+# Everything that can be tested on this machine, in a few minutes.
+test:
+	tests/interop/setup.sh || echo "no paho client: its tests will be skipped"
+	$(CARGO) test --locked
+
+# What a change has to pass before anything else looks at it.
+check:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# Bytes of the stripped broker with everything and with nothing.
+size:
+	@tests/size.sh
+
+# Every feature alone, none, all.
+features:
+	@tests/features.sh
+
+# Memory and processor time beside /usr/sbin/mosquitto; BENCH_QUICK=1 for a short look.
+bench:
+	$(CARGO) bench --locked --bench compare
+
+# The tests over and over; ROUNDS says how often. `make soak ROUNDS=1000` over night.
+ROUNDS ?= 20
+soak:
+	$(CARGO) test --locked --no-run
+	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done
+
+# Coverage-guided fuzzing with cargo-fuzz and a nightly compiler: `make fuzz FUZZ=packet SECONDS=600`.
+SECONDS ?= 60
+fuzz:
+	@test -d tests/fuzz || { echo "there are no fuzz targets yet"; exit 1; }
+	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $(FUZZ) -- -max_total_time=$(SECONDS)
+
+# With DESTDIR and PREFIX as usual: the broker, its manual pages and an example configuration.
+install: all
+	install -d "$(DESTDIR)$(SBINDIR)" "$(DESTDIR)$(SYSCONFDIR)/mosquitto"
+	install -m 755 "$(BROKER)" "$(DESTDIR)$(SBINDIR)/mosquitto"
+	install -m 644 mosquitto.conf.example "$(DESTDIR)$(SYSCONFDIR)/mosquitto/mosquitto.conf.example"
+	for page in man/*.[1-8]; do \
+		section=$${page##*.}; \
+		install -d "$(DESTDIR)$(MANDIR)/man$$section"; \
+		install -m 644 "$$page" "$(DESTDIR)$(MANDIR)/man$$section/"; \
+	done
+
+clean:
+	$(CARGO) clean
+
+help:
+	@echo "make [all|run|test|check|size|features|bench|soak|fuzz|install|clean]"
