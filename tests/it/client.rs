@@ -165,6 +165,7 @@ pub(crate) fn string(text: &str) -> Vec<u8> {
 /// Bytes for a message to a human, who does not want all of many.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let shown: Vec<_> = bytes.iter().take(200).map(|byte| format!("{byte:02X}")).collect();
-    let rest = if bytes.len() > shown.len() { format!(" and {} more", bytes.len() - shown.len()) } else { String::new() };
+    let rest =
+        if bytes.len() > shown.len() { format!(" and {} more", bytes.len() - shown.len()) } else { String::new() };
     shown.join(" ") + &rest
 }
