@@ -92,7 +92,7 @@ impl Broker {
         fs::create_dir_all(&dir).expect("a temporary directory");
         let config = dir.join("mosquitto.conf");
         let extra = std::env::var("MOSQUITTO_UNDER_TEST_CONFIG").unwrap_or_default();
-        fs::write(&config, format!("listener {port} 127.0.0.1\nlog_type all\n{OPEN}{lines}\n{extra}\n"))
+        fs::write(&config, format!("listener {port} 127.0.0.1\nlog_type all\n{OPEN}{extra}\n{lines}\n"))
             .expect("a config file");
 
         let mut child = Command::new(program())
