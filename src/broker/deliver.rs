@@ -12,6 +12,10 @@ use crate::notice;
 use crate::timer::Now;
 use crate::wire::{ProtocolVersion, QoS};
 
+/// Deliveries into queues that are filling up after which the publisher has to wait for a flush: what a client sends in
+/// one piece must not overflow the queue of a client that reads.
+const PRESSURE_LIMIT: u32 = 4;
+
 /// What came of a publish.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Published {
@@ -28,6 +32,7 @@ pub(crate) struct Router<'a> {
     settings: &'a Global,
     stats: &'a mut Stats,
     dirty: &'a mut Vec<ConnId>,
+    pressure: &'a mut u32,
     msg: &'a Msg,
     from: Option<SessionId>,
     stamp: u32,
@@ -48,7 +53,7 @@ impl Sink for Router<'_> {
             session.stamp = self.stamp;
         }
         let delivery = delivery(self.settings, self.msg, sub, false);
-        enqueue(self.settings, self.stats, self.dirty, session, delivery);
+        enqueue(self.settings, self.stats, self.dirty, self.pressure, session, delivery);
     }
 
     fn offer(&mut self, sub: &Match, online: bool) -> bool {
@@ -59,7 +64,7 @@ impl Sink for Router<'_> {
             return false;
         }
         let Some(session) = self.sessions.get_mut(sub.session) else { return false };
-        enqueue(self.settings, self.stats, self.dirty, session, delivery)
+        enqueue(self.settings, self.stats, self.dirty, self.pressure, session, delivery)
     }
 }
 
@@ -74,6 +79,7 @@ fn enqueue(
     settings: &Global,
     stats: &mut Stats,
     dirty: &mut Vec<ConnId>,
+    pressure: &mut u32,
     session: &mut Session,
     delivery: Delivery,
 ) -> bool {
@@ -95,7 +101,12 @@ fn enqueue(
         }
         return false;
     }
-    session.flow_mut().push(delivery, express);
+    let flow = session.flow_mut();
+    flow.push(delivery, express);
+    if online {
+        let len = if express { flow.queued_qos0() } else { flow.queued() };
+        *pressure = pressure.saturating_add(pressure_of(settings, len));
+    }
     mark_dirty(dirty, session);
     true
 }
@@ -111,6 +122,16 @@ fn has_room(settings: &Global, session: &Session, express: bool) -> bool {
     (max == 0 || flow.queued() < max.saturating_add(window)) && (max_bytes == 0 || flow.queued_bytes() < max_bytes)
 }
 
+/// How much it matters that a connected client's queue of this length is flushed before more is put into it.
+fn pressure_of(settings: &Global, len: usize) -> u32 {
+    match settings.max_queued_messages as usize {
+        0 => 0,
+        max if len >= max => PRESSURE_LIMIT,
+        max if len > max / 4 => 1,
+        _ => 0,
+    }
+}
+
 /// Puts a connected session on the list of those to be flushed.
 pub(crate) fn mark_dirty(dirty: &mut Vec<ConnId>, session: &mut Session) {
     if let Some(conn) = session.conn()
@@ -122,11 +143,22 @@ pub(crate) fn mark_dirty(dirty: &mut Vec<ConnId>, session: &mut Session) {
 }
 
 impl Broker {
+    /// True when queues of connected clients should be flushed before more is published.
+    #[must_use]
+    pub fn wants_flush(&self) -> bool {
+        self.pressure >= PRESSURE_LIMIT
+    }
+
+    /// Says that the connections with something to send were flushed.
+    pub fn flushed(&mut self) {
+        self.pressure = 0;
+    }
+
     /// The subscription table and a router for `msg`, side by side.
     pub(crate) fn router<'a>(&'a mut self, msg: &'a Msg, from: Option<SessionId>) -> (&'a mut Subs, Router<'a>) {
         self.publish_stamp = self.publish_stamp.wrapping_add(1).max(1);
-        let Broker { subs, sessions, settings, stats, dirty, publish_stamp, .. } = self;
-        (subs, Router { sessions, settings, stats, dirty, msg, from, stamp: *publish_stamp, matched: false })
+        let Broker { subs, sessions, settings, stats, dirty, pressure, publish_stamp, .. } = self;
+        (subs, Router { sessions, settings, stats, dirty, pressure, msg, from, stamp: *publish_stamp, matched: false })
     }
 
     /// Routes a message: keeps it if it is retained, and queues it for every session that subscribed to its topic. `from`
@@ -154,6 +186,6 @@ impl Broker {
         let (Some(msg), Some(session)) = (Msg::new(now, &new), self.sessions.get_mut(id)) else { return };
         let flags = Flags::new(QoS::AtMostOnce, false, false);
         let delivery = Delivery { msg: Some(msg), sub_id: 0, id: 0, out: Out::Queued, flags };
-        enqueue(&self.settings, &mut self.stats, &mut self.dirty, session, delivery);
+        enqueue(&self.settings, &mut self.stats, &mut self.dirty, &mut self.pressure, session, delivery);
     }
 }

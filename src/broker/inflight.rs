@@ -381,10 +381,12 @@ impl Flow {
         PacketId::new(id)
     }
 
-    /// The shared messages that nobody has received: in flight first, then queued.
+    /// The shared messages that another member may have: in flight first, then queued. A QoS 2 message that was sent may
+    /// have been received, so nobody else gets it [MQTT-4.8.2-5].
     pub(crate) fn take_shared(self) -> impl Iterator<Item = (Msg, u32)> {
         self.sent
             .into_iter()
+            .filter(|d| d.flags.qos() == QoS::AtLeastOnce)
             .chain(self.queue)
             .filter(|d| d.flags.shared() && d.flags.qos() != QoS::AtMostOnce)
             .filter_map(|d| d.msg.map(|msg| (msg, d.sub_id)))

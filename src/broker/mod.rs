@@ -77,6 +77,8 @@ pub struct Broker {
     /// Connections whose acknowledgements wait for storage.
     waiting: Vec<ConnId>,
     dirty: Vec<ConnId>,
+    /// How badly queues need a flush; see `deliver`.
+    pressure: u32,
     actions: VecDeque<Action>,
     publish_stamp: u32,
     id_key: [u64; 2],
@@ -101,6 +103,7 @@ impl Broker {
             changes: Changes::default(),
             waiting: Vec::new(),
             dirty: Vec::new(),
+            pressure: 0,
             actions: VecDeque::new(),
             publish_stamp: 0,
             id_key: [hash_keys[0], !hash_keys[1]],

@@ -11,8 +11,11 @@ use crate::wire::QoS;
 /// The broker's name and version, as `$SYS/broker/version` shows it.
 pub const VERSION: &str = concat!("mosquitto version ", env!("CARGO_PKG_VERSION"));
 
+/// Reads one counter.
+type Counter = fn(&Stats) -> u64;
+
 /// The loads: the topic level, the counter, and its averages over 1, 5 and 15 minutes.
-const LOADS: [(&str, fn(&Stats) -> u64); 9] = [
+const LOADS: [(&str, Counter); 9] = [
     ("messages/received", |s| s.packets_in),
     ("messages/sent", |s| s.packets_out),
     ("publish/dropped", |s| s.dropped),

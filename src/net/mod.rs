@@ -72,6 +72,8 @@ pub struct EventLoop {
     to_flush: Vec<ConnId>,
     graveyard: Vec<ConnId>,
     scratch: Box<[u8]>,
+    /// Empty outboxes for the next connections that need one, boxed as connections hold them.
+    #[allow(clippy::vec_box)]
     spare: Vec<Box<Outbox>>,
     /// Accepting waits until then for a free descriptor.
     accept_paused_until_ms: Option<u64>,
@@ -263,6 +265,7 @@ impl EventLoop {
     fn flush(&mut self, now: Now) {
         let mut list = std::mem::take(&mut self.to_flush);
         self.broker.take_dirty(&mut list);
+        self.broker.flushed();
         for id in list {
             self.flush_conn(now, id);
         }

@@ -77,6 +77,9 @@ impl EventLoop {
         if conn.outbox.is_some() {
             self.list_for_flush(id);
         }
+        if self.broker.wants_flush() {
+            self.flush(now);
+        }
         match flow {
             None => return false,
             Some(Flow::Close(reason)) => {

@@ -68,6 +68,8 @@ pub enum Refusal {
     WillAccess,
     /// The payload of the will.
     WillPayload,
+    /// The client's maximum packet size leaves no room for the CONNACK.
+    MaximumPacketSize,
     /// `global_max_clients`.
     TooManyClients,
     /// `memory_limit`.
@@ -135,6 +137,7 @@ impl fmt::Display for CloseReason {
                 Refusal::WillTopic => "bad socket read/write: Invalid input",
                 Refusal::TooManyClients => "bad socket read/write: Invalid input",
                 Refusal::WillAccess => "bad socket read/write: Access denied by ACL",
+                Refusal::MaximumPacketSize => "oversize packet.",
                 Refusal::WillPayload => "oversize payload.",
                 Refusal::OutOfMemory => "out of memory.",
             }),

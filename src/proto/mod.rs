@@ -45,7 +45,8 @@ impl Turn<'_> {
 pub enum Flow {
     /// All input was used; wait for more.
     Continue,
-    /// The budget is used up and there is input left: call again next turn, without new input.
+    /// The budget is used up, or queues need a flush first, and there may be input left: call again next turn, without
+    /// new input.
     Again,
     /// The client does not read its replies: read nothing more until the outbox is empty, then call again.
     Paused,

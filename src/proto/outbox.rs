@@ -188,7 +188,7 @@ mod tests {
         for _ in 0..300 {
             let (mut out, mut expected) = (Outbox::default(), Vec::new());
             for i in 0..random() % 30 {
-                let head = vec![i as u8; random() % 4];
+                let head = vec![u8::try_from(i).unwrap(); random() % 4];
                 let msg = message(&vec![b'x'; [0, 3, 511, 512, 4000][random() % 5]]);
                 out.packet().extend_from_slice(&head);
                 out.payload(&msg);

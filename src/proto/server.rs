@@ -160,7 +160,7 @@ impl Server {
         if turn.out.owed() > HIGH_WATER {
             return Some(Flow::Paused);
         }
-        (turn.budget == 0).then_some(Flow::Again)
+        (turn.budget == 0 || turn.broker.wants_flush()).then_some(Flow::Again)
     }
 
     fn is_taken_over(&self, turn: &Turn<'_>) -> bool {

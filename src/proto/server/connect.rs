@@ -84,6 +84,24 @@ impl Server {
         let server_keepalive = keepalive(turn, connect)?;
 
         let v5 = connect.version == ProtocolVersion::V5;
+        let assigned = connect.client_id.is_empty().then_some(client_id);
+        let props = ConnackProps {
+            server_keep_alive: server_keepalive,
+            topic_alias_maximum: listener.max_topic_alias,
+            assigned_client_id: assigned,
+            retain_available: (!global.retain_available).then_some(false),
+            max_packet_size: (global.max_packet_size != 0).then_some(global.max_packet_size),
+            receive_maximum: (global.max_inflight_messages != 0).then_some(global.max_inflight_messages),
+            maximum_qos: maximum_qos(turn),
+            ..ConnackProps::default()
+        };
+        let form = if v5 { ConnackForm::V5(ReasonCode::SUCCESS) } else { ConnackForm::V3(0) };
+        let mut connack = Vec::new();
+        encode_connack(&mut connack, form, false, &props);
+        if connect.max_packet_size.is_some_and(|max| connack.len() > max as usize) {
+            return Err((None, Refusal::MaximumPacketSize));
+        }
+
         let expiry_s = match (v5, connect.clean_start) {
             (true, _) => connect.session_expiry.unwrap_or(0),
             (false, true) => 0,
@@ -114,18 +132,6 @@ impl Server {
 
         let present = connected.present && connect.version != ProtocolVersion::V31;
         log::debug!("Sending CONNACK to {client_id} ({}, 0)", u8::from(present));
-        let assigned = connect.client_id.is_empty().then_some(client_id);
-        let props = ConnackProps {
-            server_keep_alive: server_keepalive,
-            topic_alias_maximum: listener.max_topic_alias,
-            assigned_client_id: assigned,
-            retain_available: (!global.retain_available).then_some(false),
-            max_packet_size: (global.max_packet_size != 0).then_some(global.max_packet_size),
-            receive_maximum: (global.max_inflight_messages != 0).then_some(global.max_inflight_messages),
-            maximum_qos: maximum_qos(turn),
-            ..ConnackProps::default()
-        };
-        let form = if v5 { ConnackForm::V5(ReasonCode::SUCCESS) } else { ConnackForm::V3(0) };
         self.acknowledge(turn, |out, _| encode_connack(out, form, present, &props));
         Ok(())
     }
