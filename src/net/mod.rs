@@ -243,13 +243,24 @@ impl EventLoop {
                 _ => self.timers.dropped_stale(),
             }
         }
-        self.broker.on_timers(now);
+        if self.broker.next_deadline().is_some_and(|due| due <= now.mono_ms) {
+            self.count_waiting();
+            self.broker.on_timers(now);
+        }
         if let Some(notifier) =
             self.notifier.as_ref().filter(|_| self.watchdog_due_ms.is_some_and(|due| due <= now.mono_ms))
         {
             notifier.watchdog();
             self.watchdog_due_ms = notifier.watchdog_ms().map(|ms| now.mono_ms + ms);
         }
+    }
+
+    /// Tells the core what waits for sockets, for `$SYS`.
+    fn count_waiting(&mut self) {
+        let waiting = self.conns.iter().filter_map(|(_, conn)| conn.outbox.as_ref());
+        let (packets, bytes) = waiting
+            .fold((0, 0), |(packets, bytes), out| (packets + u64::from(out.packets()), bytes + out.len() as u64));
+        (self.broker.stats.waiting_packets, self.broker.stats.waiting_bytes) = (packets, bytes);
     }
 
     fn run_actions(&mut self, now: Now) {

@@ -13,6 +13,8 @@ mod connect;
 mod flush;
 mod publish;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -242,7 +244,9 @@ impl Server {
             if self.framer.stalled(turn.now.mono_ms) {
                 return Flow::Close(CloseReason::Stalled);
             }
-            // A packet that comes in fast enough is a sign of life [conf: max_packet_size].
+        }
+        // A packet that comes in fast enough is a sign of life, though it is not complete.
+        if self.phase != Phase::AwaitConnect && self.framer.is_growing(turn.now.mono_ms) {
             self.last_in_ms = turn.now.mono_ms;
         }
         if self.keepalive_deadline().is_some_and(|deadline| deadline <= turn.now.mono_ms) {

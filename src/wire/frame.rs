@@ -148,6 +148,18 @@ impl Framer {
         }
     }
 
+    /// True if an incomplete packet has grown fast enough so far in its window: a sign of life, though no packet is
+    /// complete.
+    #[must_use]
+    pub fn is_growing(&self, now_ms: u64) -> bool {
+        let Some((tail, start)) = self.tail.as_ref().and_then(|tail| tail.window.map(|start| (tail, start))) else {
+            return false;
+        };
+        let arrived = u64::try_from(tail.arrived).unwrap_or(u64::MAX);
+        let needed = now_ms.saturating_sub(start).saturating_mul(STALL_BYTES as u64).checked_div(STALL_MS);
+        needed.is_some_and(|needed| arrived >= needed)
+    }
+
     /// When [`Framer::stalled`] is to be asked, in milliseconds of the monotonic clock; `None` without an incomplete
     /// packet.
     #[must_use]
