@@ -240,10 +240,8 @@ impl Server {
         if self.is_taken_over(turn) {
             return Flow::Continue;
         }
-        if self.framer.deadline().is_some_and(|deadline| deadline <= turn.now.mono_ms) {
-            if self.framer.stalled(turn.now.mono_ms) {
-                return Flow::Close(CloseReason::Stalled);
-            }
+        if self.framer.stalled(turn.now.mono_ms) {
+            return Flow::Close(CloseReason::Stalled);
         }
         // A packet that comes in fast enough is a sign of life, though it is not complete.
         if self.phase != Phase::AwaitConnect && self.framer.is_growing(turn.now.mono_ms) {
