@@ -20,6 +20,8 @@ pub mod sys;
 #[cfg(not(feature = "sys-tree"))]
 #[path = "sys_off.rs"]
 pub mod sys;
+#[cfg(test)]
+mod tests;
 pub mod will;
 
 use std::collections::VecDeque;
