@@ -136,6 +136,24 @@ impl Broker {
         }
     }
 
+    /// Resident memory of the process in bytes; 0 where `/proc` does not say.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+    }
+
+    /// The id of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes the configuration file anew with other further lines; SIGHUP makes the broker read it.
+    pub(crate) fn write_config(&self, lines: &str) {
+        let text = format!("listener {} 127.0.0.1\nlog_type all\n{OPEN}{lines}\n", self.port);
+        fs::write(self.dir.join("mosquitto.conf"), text).expect("a config file");
+    }
+
     /// Where its listener is.
     pub(crate) fn addr(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
