@@ -250,12 +250,16 @@ impl EventLoop {
         }
     }
 
-    fn run_actions(&mut self, now: Now) {
+    fn run_take_overs(&mut self, now: Now) {
         while let Some(action) = self.broker.take_action() {
             match action {
                 Action::TakeOver { conn, by } => self.close(now, conn, &CloseReason::TakenOver { by }),
             }
         }
+    }
+
+    fn run_actions(&mut self, now: Now) {
+        self.run_take_overs(now);
         let broker = &mut self.broker;
         crate::logging::drain_topic_lines(&mut |suffix, line| broker.publish_log(now, suffix, line));
     }
