@@ -431,15 +431,8 @@ fn a_version_5_client_past_the_receive_maximum_is_refused_and_warned_of() {
 
 #[test]
 fn without_descriptors_clients_go_on_and_new_ones_wait() {
-    let broker = Broker::start_with(QUIET);
+    let broker = Broker::start_with_descriptors(QUIET, 40);
     let mut first = Client::connect(broker.addr(), 4, "first");
-    let status = std::process::Command::new("prlimit")
-        .args([format!("--pid={}", broker.pid()), "--nofile=40:40".to_owned()])
-        .status();
-    if !status.is_ok_and(|status| status.success()) {
-        crate::broker::note("the test of descriptors is skipped: no prlimit");
-        return;
-    }
     // The kernel completes these connections whether the broker takes them or not.
     let mut clients: Vec<Client> = (0..60).map(|_| Client::open(broker.addr())).collect();
     for (n, client) in clients.iter_mut().enumerate() {
