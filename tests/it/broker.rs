@@ -82,6 +82,16 @@ impl Broker {
         })
     }
 
+    /// As [`Broker::start_with`], with its standard output in a file.
+    pub(crate) fn start_with_stdout(lines: &str, file: &std::path::Path) -> Broker {
+        Broker::start_command(lines, || {
+            let mut command = Command::new("sh");
+            let script = format!("exec \"$0\" \"$@\" >'{}'", file.display());
+            command.arg("-c").arg(script).arg(program());
+            command
+        })
+    }
+
     fn start_command(lines: &str, command: impl Fn() -> Command) -> Broker {
         // Another process may take the port between our look and the broker's bind.
         let mut last = String::new();
