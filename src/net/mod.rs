@@ -263,12 +263,17 @@ impl EventLoop {
         (self.broker.stats.waiting_packets, self.broker.stats.waiting_bytes) = (packets, bytes);
     }
 
-    fn run_actions(&mut self, now: Now) {
+    /// Closes the connections whose sessions others have now.
+    fn run_take_overs(&mut self, now: Now) {
         while let Some(action) = self.broker.take_action() {
             match action {
                 Action::TakeOver { conn, by } => self.close(now, conn, &CloseReason::TakenOver { by }),
             }
         }
+    }
+
+    fn run_actions(&mut self, now: Now) {
+        self.run_take_overs(now);
         let broker = &mut self.broker;
         crate::logging::drain_topic_lines(&mut |suffix, line| broker.publish_log(now, suffix, line));
     }

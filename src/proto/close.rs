@@ -29,7 +29,12 @@ pub enum CloseReason {
     /// A rule that the bytes alone do not show is broken.
     ProtocolError,
     /// CONNECT was refused; the CONNACK, if one is due, is written.
-    Refused(Refusal),
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// Who it was: the log has to name it, for those who watch for guessed passwords. Empty when it gave no client id.
+        client_id: Box<str>,
+    },
     /// Another connection took the session.
     TakenOver {
         /// The session of the new connection.
@@ -82,7 +87,7 @@ impl CloseReason {
     pub fn code(&self) -> Option<ReasonCode> {
         use CloseReason as R;
         Some(match self {
-            R::Disconnect { .. } | R::ClosedByClient | R::Socket(_) | R::Refused(_) => return None,
+            R::Disconnect { .. } | R::ClosedByClient | R::Socket(_) | R::Refused { .. } => return None,
             R::Timeout => ReasonCode::KEEP_ALIVE_TIMEOUT,
             R::Stalled => ReasonCode::MALFORMED_PACKET,
             R::Decode(error) => return error.reason(),
@@ -128,7 +133,7 @@ impl fmt::Display for CloseReason {
             R::TooManyUnreleased => f.write_str("quota exceeded."),
             R::OutOfMemory => f.write_str("out of memory."),
             R::Shutdown => f.write_str("broker is shutting down."),
-            R::Refused(refusal) => f.write_str(match refusal {
+            R::Refused { refusal, .. } => f.write_str(match refusal {
                 Refusal::NotAuthorised => "not authorised.",
                 Refusal::DisallowedFeature => DISALLOWED,
                 Refusal::ClientId => "client identifier not valid.",

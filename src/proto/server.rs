@@ -259,7 +259,10 @@ impl Server {
         if let CloseReason::Decode(error) = reason {
             self.log_decode_error(turn, phase, error);
         }
-        let mut name = None;
+        let mut name = match reason {
+            CloseReason::Refused { client_id, .. } if !client_id.is_empty() => Some(client_id.to_string()),
+            _ => None,
+        };
         if let Phase::Live(session) = phase {
             if let Some(code) = reason.code().filter(|_| self.version == ProtocolVersion::V5) {
                 Disconnect { reason: code, session_expiry: None }.encode(turn.out.packet(), self.version);

@@ -70,10 +70,33 @@ impl Broker {
 
     /// A broker with one listener, `allow_anonymous true` and these further lines of configuration.
     pub(crate) fn start_with(lines: &str) -> Broker {
+        Broker::start_command(lines, || Command::new(program()))
+    }
+
+    /// As [`Broker::start_with`], with room for so many descriptors and no way to more.
+    pub(crate) fn start_with_descriptors(lines: &str, descriptors: u32) -> Broker {
+        Broker::start_command(lines, || {
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")).arg(program());
+            command
+        })
+    }
+
+    /// As [`Broker::start_with`], with its standard output in a file.
+    pub(crate) fn start_with_stdout(lines: &str, file: &std::path::Path) -> Broker {
+        Broker::start_command(lines, || {
+            let mut command = Command::new("sh");
+            let script = format!("exec \"$0\" \"$@\" >'{}'", file.display());
+            command.arg("-c").arg(script).arg(program());
+            command
+        })
+    }
+
+    fn start_command(lines: &str, command: impl Fn() -> Command) -> Broker {
         // Another process may take the port between our look and the broker's bind.
         let mut last = String::new();
         for _ in 0..5 {
-            match Broker::try_start(lines) {
+            match Broker::try_start(lines, command()) {
                 Ok(broker) => return broker,
                 Err(log) => last = log,
             }
@@ -84,7 +107,7 @@ impl Broker {
         panic!("the broker did not start; its log:\n{last}");
     }
 
-    fn try_start(lines: &str) -> Result<Broker, String> {
+    fn try_start(lines: &str, mut command: Command) -> Result<Broker, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let port = free_port();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -95,7 +118,7 @@ impl Broker {
         fs::write(&config, format!("listener {port} 127.0.0.1\nlog_type all\n{OPEN}{extra}\n{lines}\n"))
             .expect("a config file");
 
-        let mut child = Command::new(program())
+        let mut child = command
             .arg("-c")
             .arg(&config)
             .stdin(Stdio::null())
@@ -134,6 +157,19 @@ impl Broker {
                 return Err(format!("{}\n(not ready in time)", broker.log_text()));
             }
         }
+    }
+
+    /// Resident memory of the process in bytes; 0 where `/proc` does not say.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+    }
+
+    /// Writes the configuration file anew with other further lines; SIGHUP makes the broker read it.
+    pub(crate) fn write_config(&self, lines: &str) {
+        let text = format!("listener {} 127.0.0.1\nlog_type all\n{OPEN}{lines}\n", self.port);
+        fs::write(self.dir.join("mosquitto.conf"), text).expect("a config file");
     }
 
     /// Where its listener is.

@@ -45,6 +45,11 @@ impl Client {
         client
     }
 
+    /// The port it comes from, as the broker's log shows it.
+    pub(crate) fn local_port(&self) -> u16 {
+        self.stream.local_addr().expect("a local address").port()
+    }
+
     /// Sets the limit for a read.
     pub(crate) fn set_limit(&mut self, limit: Duration) {
         self.stream.set_read_timeout(Some(limit)).expect("a read limit");
@@ -120,6 +125,19 @@ pub(crate) fn connect(version: u8, client_id: &str) -> Vec<u8> {
         body.push(0);
     }
     body.extend(string(client_id));
+    packet(0x10, &body)
+}
+
+/// CONNECT with these flags, keepalive and, for version 5, encoded properties; `rest` is the payload in pieces.
+pub(crate) fn connect_with(version: u8, flags: u8, keepalive: u16, props: &[u8], rest: &[&[u8]]) -> Vec<u8> {
+    let mut body = string(if version == 3 { "MQIsdp" } else { "MQTT" });
+    body.extend([version, flags]);
+    body.extend(keepalive.to_be_bytes());
+    if version == 5 {
+        body.extend(crate::tokens::variable_int(props.len() as u64));
+        body.extend(props);
+    }
+    body.extend(rest.concat());
     packet(0x10, &body)
 }
 

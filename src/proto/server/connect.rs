@@ -42,7 +42,7 @@ impl Server {
                     }
                     (None, _) => {}
                 }
-                Err(CloseReason::Refused(refusal))
+                Err(CloseReason::Refused { refusal, client_id: connect.client_id.into() })
             }
         }
     }
