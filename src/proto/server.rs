@@ -13,6 +13,8 @@ mod connect;
 mod flush;
 mod publish;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -236,6 +238,9 @@ impl Server {
     /// Keepalive and stalled packets.
     pub fn on_timer(&mut self, turn: &mut Turn<'_>) -> Flow {
         if self.is_taken_over(turn) {
+            // The close is on its way, but only after the timers: one that stayed due would be due for ever.
+            self.framer = Framer::new();
+            self.last_in_ms = turn.now.mono_ms;
             return Flow::Continue;
         }
         if self.framer.deadline().is_some_and(|deadline| deadline <= turn.now.mono_ms) {

@@ -1,0 +1,109 @@
+//! Endpoints and a core without sockets: time is what the test says it is.
+
+use super::*;
+use crate::broker::ConnId;
+use crate::config::{Config, Listener};
+use crate::proto::Outbox;
+use crate::slab::Key;
+use crate::timer::Now;
+
+/// A core with its endpoints, one for each connection that was opened.
+struct World {
+    broker: Broker,
+    config: Config,
+    listener: Listener,
+    servers: Vec<(Server, Outbox)>,
+    now: Now,
+}
+
+impl World {
+    fn new() -> World {
+        let now = Now { mono_ms: 1_000_000, wall_s: 1_700_000_000 };
+        let config = Config::local_only(&[1883]);
+        World {
+            broker: Broker::new(config.global.clone(), [1, 2], now),
+            config,
+            listener: Listener { allow_anonymous: Some(true), ..Listener::new(1883, None) },
+            servers: Vec::new(),
+            now,
+        }
+    }
+
+    fn open(&mut self) -> usize {
+        let peer = Peer::new("127.0.0.1:1".parse().unwrap());
+        self.servers.push((Server::new(self.now, peer), Outbox::default()));
+        self.servers.len() - 1
+    }
+
+    fn with<R>(&mut self, at: usize, act: impl FnOnce(&mut Server, &mut Turn<'_>) -> R) -> R {
+        let World { broker, config, listener, servers, now } = self;
+        let (server, out) = &mut servers[at];
+        let conn = ConnId(Key::from_bits(u32::try_from(at).unwrap()));
+        act(server, &mut Turn { now: *now, broker, out, conn, config, listener, budget: 4096 })
+    }
+
+    fn send(&mut self, at: usize, bytes: &[u8]) -> Flow {
+        self.with(at, |server, turn| server.on_bytes(turn, bytes))
+    }
+
+    /// Everything that is to be sent to the client.
+    fn received(&mut self, at: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let more = self.with(at, |server, turn| server.flush(turn));
+            let out = &mut self.servers[at].1;
+            while !out.is_empty() {
+                let mut slices = [std::io::IoSlice::new(&[]); 8];
+                let used = out.slices(&mut slices);
+                let part = slices[..used].concat_bytes();
+                all.extend_from_slice(&part);
+                out.advance(part.len());
+            }
+            if !more {
+                return all;
+            }
+        }
+    }
+}
+
+trait ConcatBytes {
+    fn concat_bytes(&self) -> Vec<u8>;
+}
+
+impl ConcatBytes for [std::io::IoSlice<'_>] {
+    fn concat_bytes(&self) -> Vec<u8> {
+        self.iter().flat_map(|slice| slice.iter().copied()).collect()
+    }
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    crate::wire::writer::put_varint(&mut bytes, body.len());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// CONNECT without will and user; `props` only in version 5.
+fn connect(version: u8, clean: bool, keepalive: u8, props: &[u8], id: &str) -> Vec<u8> {
+    let mut body = vec![0, 4];
+    body.extend_from_slice(b"MQTT");
+    body.extend([version, if clean { 2 } else { 0 }, 0, keepalive]);
+    if version == 5 {
+        body.push(u8::try_from(props.len()).unwrap());
+        body.extend_from_slice(props);
+    }
+    body.extend([0, u8::try_from(id.len()).unwrap()]);
+    body.extend_from_slice(id.as_bytes());
+    packet(0x10, &body)
+}
+
+#[test]
+fn the_timer_of_a_connection_that_was_taken_over_is_not_due_for_ever() {
+    let mut world = World::new();
+    let (old, new) = (world.open(), world.open());
+    world.send(old, &connect(4, true, 2, &[], "c"));
+    world.now.mono_ms += 3000;
+    world.send(new, &connect(4, true, 2, &[], "c"));
+    assert!(matches!(world.with(old, |server, turn| server.on_timer(turn)), Flow::Continue));
+    assert!(world.servers[old].0.deadline().is_none_or(|deadline| deadline > world.now.mono_ms));
+}
