@@ -34,6 +34,9 @@ use crate::wire::{DecodeError, FrameLimits, Framed, Framer, Packet, PacketId, Pr
 pub const HIGH_WATER: usize = 16 * 1024;
 /// Keepalive that is assumed until CONNECT has come.
 const CONNECT_KEEPALIVE_S: u16 = 20;
+/// Input is a sign of life also without a whole packet, while the packet it belongs to lacks more than this: its client
+/// cannot send PINGREQ in between.
+const LARGE_REST: usize = 1000;
 
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,13 +134,20 @@ impl Server {
     pub fn on_bytes(&mut self, turn: &mut Turn<'_>, mut input: &[u8]) -> Flow {
         // Taken out, because the frames borrow it while `self` handles them.
         let mut framer = mem::take(&mut self.framer);
+        let came = !input.is_empty();
         let flow = loop {
             if let Some(flow) = self.must_wait(turn) {
                 framer.keep(input);
                 break flow;
             }
             match framer.next(&mut input, &self.limits(turn), turn.now.mono_ms) {
-                Framed::NeedMore => break Flow::Continue,
+                Framed::NeedMore => {
+                    let live = self.session().is_some();
+                    if came && live && framer.missing(&self.limits(turn)) > LARGE_REST {
+                        self.last_in_ms = turn.now.mono_ms;
+                    }
+                    break Flow::Continue;
+                }
                 Framed::Bad(error) => break Flow::Close(error.into()),
                 Framed::Frame { first, body } => {
                     self.last_in_ms = turn.now.mono_ms;

@@ -148,6 +148,14 @@ impl Framer {
         }
     }
 
+    /// The bytes that an incomplete packet still lacks; 0 without one, or as long as its length is not known.
+    #[must_use]
+    pub fn missing(&self, limits: &FrameLimits) -> usize {
+        let have = self.tail.as_ref().and_then(|tail| tail.bytes.get(tail.done..)).unwrap_or_default();
+        let Ok(Some(header)) = header(have, limits) else { return 0 };
+        header.len.saturating_add(header.body).saturating_sub(have.len())
+    }
+
     /// When [`Framer::stalled`] is to be asked, in milliseconds of the monotonic clock; `None` without an incomplete
     /// packet.
     #[must_use]

@@ -107,3 +107,19 @@ fn the_timer_of_a_connection_that_was_taken_over_is_not_due_for_ever() {
     assert!(matches!(world.with(old, |server, turn| server.on_timer(turn)), Flow::Continue));
     assert!(world.servers[old].0.deadline().is_none_or(|deadline| deadline > world.now.mono_ms));
 }
+
+#[test]
+fn a_large_packet_that_comes_in_is_a_sign_of_life() {
+    let mut world = World::new();
+    let client = world.open();
+    world.send(client, &connect(4, true, 2, &[], "c"));
+    let publish = packet(0x30, &[&[0, 1, b't'][..], &[0; 20_000]].concat());
+    for part in publish.chunks(2000) {
+        assert!(matches!(world.send(client, part), Flow::Continue));
+        world.now.mono_ms += 1400;
+        assert!(matches!(world.with(client, |server, turn| server.on_timer(turn)), Flow::Continue));
+    }
+    world.now.mono_ms += 1600;
+    let flow = world.with(client, |server, turn| server.on_timer(turn));
+    assert!(matches!(flow, Flow::Close(CloseReason::Timeout)), "then silence counts again");
+}
