@@ -123,3 +123,32 @@ fn a_large_packet_that_comes_in_is_a_sign_of_life() {
     let flow = world.with(client, |server, turn| server.on_timer(turn));
     assert!(matches!(flow, Flow::Close(CloseReason::Timeout)), "then silence counts again");
 }
+
+#[test]
+fn what_is_sent_again_keeps_to_the_receive_maximum() {
+    // [MQTT-3.3.4-9]: the client may come back with a smaller one.
+    let mut world = World::new();
+    let expiry = [0x11, 0, 0, 0, 60];
+    let first = world.open();
+    world.send(first, &connect(5, true, 60, &expiry, "c"));
+    world.send(first, &packet(0x82, &[0, 1, 0, 0, 1, b't', 1]));
+    let publisher = world.open();
+    world.send(publisher, &connect(4, true, 60, &[], "p"));
+    for id in 1..=3 {
+        world.send(publisher, &packet(0x32, &[0, 1, b't', 0, id, b'0' + id]));
+    }
+    let again = |id: u8, first: u8| packet(first, &[0, 1, b't', 0, id, 0, b'0' + id]);
+    let sent = world.received(first);
+    assert!(sent.ends_with(&[again(1, 0x32), again(2, 0x32), again(3, 0x32)].concat()), "{sent:02X?}");
+    world.with(first, |server, turn| server.close(turn, &CloseReason::ClosedByClient));
+
+    let second = world.open();
+    world.send(second, &connect(5, false, 60, &[&expiry[..], &[0x21, 0, 1]].concat(), "c"));
+    let sent = world.received(second);
+    assert!(sent.ends_with(&again(1, 0x3A)), "{sent:02X?}");
+    for id in 1..=3 {
+        world.send(second, &[0x40, 2, 0, id]);
+        let want = if id < 3 { again(id + 1, 0x3A) } else { Vec::new() };
+        assert_eq!(world.received(second), want);
+    }
+}
