@@ -152,3 +152,16 @@ fn what_is_sent_again_keeps_to_the_receive_maximum() {
         assert_eq!(world.received(second), want);
     }
 }
+
+#[test]
+fn a_message_that_fits_only_without_a_new_alias_is_sent_without() {
+    let mut world = World::new();
+    let client = world.open();
+    // Maximum packet size 20, topic alias maximum 5.
+    world.send(client, &connect(5, true, 60, &[0x27, 0, 0, 0, 20, 0x22, 0, 5], "c"));
+    world.send(client, &packet(0x82, &[0, 1, 0, 0, 1, b't', 0]));
+    world.received(client);
+    let message = packet(0x30, &[&[0, 1, b't', 0][..], &[7; 14]].concat());
+    world.send(client, &message);
+    assert_eq!(world.received(client), message);
+}
