@@ -86,17 +86,25 @@ impl Broker {
     /// Attaches a connection to the session of its client id, which is resumed or made. A connection that had it is taken
     /// over: an [`Action`] closes it.
     pub fn connect(&mut self, now: Now, request: ConnectRequest<'_>) -> Result<Connected, ConnectRefused> {
+        if let Some(id) = self.sessions.find(request.client_id) {
+            // Its timer may still wait for its turn.
+            self.session_due(now, id);
+        }
         let existing = self.sessions.find(request.client_id);
         let old_conn = existing.and_then(|id| self.conn_of(id));
         let resumed = existing.and_then(|id| self.take_over(now, id, request.clean_start));
         let id = match resumed {
             Some(id) => id,
             None => {
-                if self.settings.global_max_clients.is_some_and(|max| self.sessions.len() >= max as usize) {
-                    return Err(ConnectRefused::TooManyClients);
-                }
-                if existing.is_none() && self.over_memory() {
-                    return Err(ConnectRefused::OutOfMemory);
+                // Who had a session gets another instead: it is gone by now, and its connection must learn of that.
+                if existing.is_none() {
+                    let max = self.settings.global_max_clients;
+                    if max.is_some_and(|max| self.sessions.len() >= max as usize) {
+                        return Err(ConnectRefused::TooManyClients);
+                    }
+                    if self.over_memory() {
+                        return Err(ConnectRefused::OutOfMemory);
+                    }
                 }
                 self.sessions.insert(request.client_id, request.version).ok_or(ConnectRefused::TooManyClients)?
             }

@@ -85,3 +85,39 @@ fn a_message_from_two_groups_is_passed_on_in_both() {
         }
     }
 }
+
+#[test]
+fn a_session_that_is_due_is_not_resumed_before_its_timer_ran() {
+    // [MQTT-3.1.2-23]
+    let mut broker = broker();
+    let watch = broker.connect(START, request(9, "watch", true, 0)).unwrap().session;
+    share(&mut broker, watch, "g", 0);
+    let will = Will {
+        topic: "t".into(),
+        payload: b"will"[..].into(),
+        props: Box::default(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        delay_s: 600,
+        expiry_s: None,
+    };
+    let first = ConnectRequest { will: Some(will), ..request(1, "c", true, 10) };
+    let session = broker.connect(START, first).unwrap().session;
+    broker.disconnect(START, session, ConnId(Key::from_bits(1)), Ending { will: true, expiry_s: None });
+    let again = broker.connect(later(20_000), request(2, "c", false, 10)).unwrap();
+    assert!(!again.present);
+    assert_eq!(pulled(&mut broker, watch), ["will 0"]);
+    broker.check_invariants();
+}
+
+#[test]
+fn a_client_with_a_session_may_replace_it_above_a_lowered_limit() {
+    let mut broker = broker();
+    let old = broker.connect(START, request(1, "c", true, 0)).unwrap().session;
+    broker.connect(START, request(2, "d", true, 0)).unwrap();
+    broker.set_settings(Global { global_max_clients: Some(1), sys_interval: 0, ..Global::default() }, START);
+    let new = broker.connect(START, request(3, "c", true, 0)).expect("one session for another");
+    assert_ne!(new.session, old);
+    assert_eq!(broker.take_action(), Some(Action::TakeOver { conn: ConnId(Key::from_bits(1)), by: new.session }));
+    assert_eq!(broker.connect(START, request(4, "e", true, 0)), Err(ConnectRefused::TooManyClients));
+}
