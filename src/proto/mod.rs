@@ -47,7 +47,7 @@ pub enum Flow {
     Continue,
     /// The budget is used up and there is input left: call again next turn, without new input.
     Again,
-    /// The client does not read its replies: read nothing more until the outbox is empty, then call again.
+    /// The client does not read its replies: read nothing more until [`Outbox::owed`] has sunk, then call again.
     Paused,
     /// The connection ends.
     Close(CloseReason),
