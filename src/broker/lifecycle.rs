@@ -1,6 +1,7 @@
 //! What happens to sessions over time: connect, take-over, disconnect, expiry, delayed wills, the end.
 
 use super::changes::Change;
+use super::message::Msg;
 use super::retain::{Cursor, Step};
 use super::session::{Attachment, NEVER};
 use super::will::Will;
@@ -14,6 +15,8 @@ use crate::wire::ProtocolVersion;
 const TIMERS_PER_TURN: usize = 256;
 /// Retained messages looked at in one turn by the sweep for expired ones.
 const SWEEP_PER_TURN: u32 = 2000;
+/// Copies of one message, from several groups, that are passed on when a session ends.
+const MAX_COPIES: usize = 256;
 
 /// A client that may connect: everything about it has been checked.
 #[derive(Debug)]
@@ -83,17 +86,25 @@ impl Broker {
     /// Attaches a connection to the session of its client id, which is resumed or made. A connection that had it is taken
     /// over: an [`Action`] closes it.
     pub fn connect(&mut self, now: Now, request: ConnectRequest<'_>) -> Result<Connected, ConnectRefused> {
+        if let Some(id) = self.sessions.find(request.client_id) {
+            // Its timer may still wait for its turn.
+            self.session_due(now, id);
+        }
         let existing = self.sessions.find(request.client_id);
         let old_conn = existing.and_then(|id| self.conn_of(id));
         let resumed = existing.and_then(|id| self.take_over(now, id, request.clean_start));
         let id = match resumed {
             Some(id) => id,
             None => {
-                if self.settings.global_max_clients.is_some_and(|max| self.sessions.len() >= max as usize) {
-                    return Err(ConnectRefused::TooManyClients);
-                }
-                if existing.is_none() && self.over_memory() {
-                    return Err(ConnectRefused::OutOfMemory);
+                // Who had a session gets another instead: it is gone by now, and its connection must learn of that.
+                if existing.is_none() {
+                    let max = self.settings.global_max_clients;
+                    if max.is_some_and(|max| self.sessions.len() >= max as usize) {
+                        return Err(ConnectRefused::TooManyClients);
+                    }
+                    if self.over_memory() {
+                        return Err(ConnectRefused::OutOfMemory);
+                    }
                 }
                 self.sessions.insert(request.client_id, request.version).ok_or(ConnectRefused::TooManyClients)?
             }
@@ -240,9 +251,20 @@ impl Broker {
         let mut list = std::mem::take(&mut session.subs);
         // Offline first, so that a message is not offered to the one who leaves.
         self.subs.set_online(&list, false);
-        for (nth, (msg, sub_id)) in flow.into_iter().flat_map(|flow| flow.take_shared()).enumerate() {
-            let (subs, mut router) = self.router(&msg, None);
-            subs.pass_on(&list, id, msg.topic(), sub_id, nth, &mut router);
+        // The copies of one message, from several groups, stand side by side: each goes back to a group of its own.
+        let mut last: Option<Msg> = None;
+        let mut copies = Vec::new();
+        for (msg, sub_id) in flow.into_iter().flat_map(|flow| flow.take_shared()) {
+            if last.as_ref().is_none_or(|last| !last.same(&msg)) {
+                copies.clear();
+            }
+            let skip = copies.iter().filter(|other| **other == sub_id).count();
+            if copies.len() < MAX_COPIES {
+                copies.push(sub_id);
+                let (subs, mut router) = self.router(&msg, None);
+                subs.pass_on(&list, id, msg.topic(), sub_id, skip, &mut router);
+            }
+            last = Some(msg);
         }
         self.subs.remove_all(id, &mut list);
     }
@@ -350,3 +372,6 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,7 +27,7 @@ pub(crate) struct Readiness {
     pub(crate) read_closed: bool,
     /// The endpoint has input that it has not looked at.
     pub(crate) leftover: bool,
-    /// The endpoint wants no more input until the outbox is empty.
+    /// The endpoint wants no more input until its replies were taken.
     pub(crate) paused: bool,
     /// On the ready list.
     pub(crate) ready: bool,

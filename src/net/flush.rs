@@ -7,6 +7,7 @@ use super::conn::Stage;
 use super::read::error_text;
 use crate::broker::ConnId;
 use crate::proto::CloseReason;
+use crate::proto::server::HIGH_WATER;
 use crate::timer::Now;
 
 /// Slices given to one vectored write.
@@ -36,22 +37,27 @@ impl EventLoop {
         }
         for _ in 0..ROUNDS {
             let Some(more) = self.with_server(now, id, |server, turn| server.flush(turn)) else { return };
-            match self.write_once(id) {
+            let wrote = self.write_once(id);
+            self.unpause(id);
+            match wrote {
                 Wrote::Blocked => return,
                 Wrote::Failed(reason) => return self.close(now, id, &reason),
                 Wrote::Some => {}
                 Wrote::All if more => {}
-                Wrote::All => {
-                    // Its replies are out: it may ask again.
-                    let Some(conn) = self.conns.get_mut(id.0) else { return };
-                    if std::mem::take(&mut conn.is.paused) {
-                        self.list_as_ready(id);
-                    }
-                    return;
-                }
+                Wrote::All => return,
             }
         }
         self.list_for_flush(id);
+    }
+
+    /// Lets a client ask again that has taken its replies, even if it has not taken all of its messages: those may never
+    /// end.
+    fn unpause(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.is.paused) else { return };
+        if conn.outbox.as_ref().is_none_or(|out| out.owed() <= HIGH_WATER) {
+            conn.is.paused = false;
+            self.list_as_ready(id);
+        }
     }
 
     /// Writes what the connection's outbox holds with one system call.

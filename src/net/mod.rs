@@ -414,9 +414,11 @@ impl EventLoop {
         Some(result)
     }
 
-    fn put_back(&mut self, id: ConnId, out: Box<Outbox>) {
+    fn put_back(&mut self, id: ConnId, mut out: Box<Outbox>) {
         if out.is_empty() {
             if self.spare.len() < 8 {
+                // The next one to use it owes nothing.
+                out.clear();
                 self.spare.push(out);
             }
             return;

@@ -48,7 +48,7 @@ pub enum Flow {
     /// The budget is used up, or queues need a flush first, and there may be input left: call again next turn, without
     /// new input.
     Again,
-    /// The client does not read its replies: read nothing more until the outbox is empty, then call again.
+    /// The client does not read its replies: read nothing more until [`Outbox::owed`] has sunk, then call again.
     Paused,
     /// The connection ends.
     Close(CloseReason),

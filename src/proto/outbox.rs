@@ -29,6 +29,17 @@ pub struct Outbox {
     spliced: usize,
     packets: u32,
     owed: usize,
+    /// Bytes that were sent since the outbox was last empty.
+    gone: usize,
+    /// Replies that count as sent once `gone` has come this far.
+    due: Option<Due>,
+}
+
+/// The first `bytes` of the replies that are owed end before the byte `end`.
+#[derive(Clone, Copy)]
+struct Due {
+    end: usize,
+    bytes: usize,
 }
 
 impl Outbox {
@@ -53,9 +64,12 @@ impl Outbox {
     /// Counts `bytes` as a reply the client made us owe.
     pub fn owe(&mut self, bytes: usize) {
         self.owed += bytes;
+        if self.due.is_none() {
+            self.due = Some(Due { end: self.gone + self.len(), bytes: self.owed });
+        }
     }
 
-    /// Bytes of replies that were not sent yet, roughly: reset when everything is sent.
+    /// Bytes of replies that were not sent yet, roughly: never too few, and none once everything that waits now is sent.
     #[must_use]
     pub fn owed(&self) -> usize {
         self.owed
@@ -109,6 +123,7 @@ impl Outbox {
 
     /// Says that the first `n` bytes were sent.
     pub fn advance(&mut self, mut n: usize) {
+        self.gone += n;
         while n > 0 {
             let until = self.splices.front().map_or(self.bytes.len(), |splice| splice.at);
             let step = n.min(until.saturating_sub(self.sent));
@@ -128,6 +143,10 @@ impl Outbox {
                 self.splices.pop_front();
             }
         }
+        if let Some(due) = self.due.filter(|due| due.end <= self.gone) {
+            self.owed = self.owed.saturating_sub(due.bytes);
+            self.due = (self.owed > 0).then(|| Due { end: self.gone + self.len(), bytes: self.owed });
+        }
         if self.is_empty() {
             self.clear();
         } else if self.sent > KEEP {
@@ -142,6 +161,7 @@ impl Outbox {
         self.splices.clear();
         self.splices.shrink_to(64);
         (self.sent, self.splice_sent, self.spliced, self.packets, self.owed) = (0, 0, 0, 0, 0);
+        (self.gone, self.due) = (0, None);
     }
 
     fn compact(&mut self) {
@@ -211,5 +231,20 @@ mod tests {
         out.packet().push(1);
         out.payload(&msg);
         assert_eq!((out.len(), out.bytes.len()), (100_001, 1));
+    }
+
+    #[test]
+    fn replies_are_paid_also_by_an_outbox_that_never_empties() {
+        let mut out = Outbox::default();
+        for _ in 0..1000 {
+            out.packet().extend_from_slice(&[0x40, 2, 0, 1]);
+            out.owe(4);
+            out.packet().extend_from_slice(&[0x30; 96]);
+            if out.len() > 1000 {
+                out.advance(100);
+            }
+            assert!(out.owed() <= 100, "{}", out.owed());
+            assert!(out.owed() >= out.len() / 100 * 4, "{} of {}", out.owed(), out.len());
+        }
     }
 }

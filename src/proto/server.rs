@@ -34,7 +34,6 @@ use crate::wire::{DecodeError, FrameLimits, Framed, Framer, Packet, PacketId, Pr
 pub const HIGH_WATER: usize = 16 * 1024;
 /// Keepalive that is assumed until CONNECT has come.
 const CONNECT_KEEPALIVE_S: u16 = 20;
-
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -238,6 +237,9 @@ impl Server {
     /// Keepalive and stalled packets.
     pub fn on_timer(&mut self, turn: &mut Turn<'_>) -> Flow {
         if self.is_taken_over(turn) {
+            // The close is on its way, but only after the timers: one that stayed due would be due for ever.
+            self.framer = Framer::new();
+            self.last_in_ms = turn.now.mono_ms;
             return Flow::Continue;
         }
         if self.framer.stalled(turn.now.mono_ms) {

@@ -100,10 +100,13 @@ fn write_until_full(stream: &mut TcpStream, mut next: impl FnMut(usize) -> Vec<u
     }
 }
 
+/// Makes the request with this number.
+type Request = fn(u16) -> Vec<u8>;
+
 #[test]
 fn a_flood_that_nobody_reads_the_answers_of_is_not_read_either() {
     let numbered = |n: usize| u16::try_from(n % 60_000 + 1).expect("below 65536");
-    let kinds: [(&str, fn(u16) -> Vec<u8>, usize); 3] = [
+    let kinds: [(&str, Request, usize); 3] = [
         ("PINGREQ", |_| vec![0xC0, 0], 2),
         ("SUBSCRIBE", |n| subscribe(4, n, &format!("t/{}", n % 100), 0), 5),
         ("PUBLISH", |n| publish(4, 2, "t", n, b""), 4),

@@ -95,8 +95,14 @@ impl Server {
                 head.topic = "";
             }
         }
-        let len = publish_len(&head);
-        if self.max_packet_out != 0 && len > self.max_packet_out as usize {
+        let too_large = |len| self.max_packet_out != 0 && len > self.max_packet_out as usize;
+        let mut len = publish_len(&head);
+        if too_large(len) && !head.topic.is_empty() {
+            // It may fit without an alias that the client does not know yet.
+            head.topic_alias = None;
+            len = publish_len(&head);
+        }
+        if too_large(len) {
             // The client must not see it, and does not have to acknowledge it [MQTT-3.1.2-25].
             notice!("Dropping too large outgoing PUBLISH for {} ({len} bytes)", turn.broker.client_id(session));
             turn.broker.stats.dropped += 1;
@@ -105,7 +111,7 @@ impl Server {
             }
             return;
         }
-        if let Some((alias, false)) = alias {
+        if let (Some((alias, false)), Some(_)) = (alias, head.topic_alias) {
             self.extra().aliases_out.insert(topic.into(), alias);
         }
         log::debug!(

@@ -1,0 +1,123 @@
+//! Sessions that end and what becomes of what they leave.
+
+use super::*;
+use crate::broker::message::NewMessage;
+use crate::broker::subs::SubOptions;
+use crate::broker::{Outgoing, Pulled, SubscribeRequest};
+use crate::slab::Key;
+use crate::wire::QoS;
+
+const START: Now = Now { mono_ms: 1_000_000, wall_s: 1_700_000_000 };
+
+fn later(ms: u64) -> Now {
+    Now { mono_ms: START.mono_ms + ms, wall_s: START.wall_s + ms / 1000 }
+}
+
+fn broker() -> Broker {
+    Broker::new(Global { sys_interval: 0, ..Global::default() }, [1, 2], START)
+}
+
+fn request(conn: u32, client_id: &str, clean_start: bool, expiry_s: u32) -> ConnectRequest<'_> {
+    ConnectRequest {
+        conn: ConnId(Key::from_bits(conn)),
+        client_id,
+        username: None,
+        clean_start,
+        expiry_s,
+        version: ProtocolVersion::V5,
+        bridge: false,
+        window: 20,
+        will: None,
+    }
+}
+
+fn share(broker: &mut Broker, session: SessionId, share: &str, id: u32) {
+    let options = SubOptions { qos: QoS::AtLeastOnce, ..SubOptions::default() };
+    broker.subscribe(START, session, SubscribeRequest { filter: "t", share: Some(share), options, id }).unwrap();
+}
+
+fn publish(broker: &mut Broker, payload: &[u8]) {
+    let new = NewMessage { topic: "t", payload, qos: QoS::AtLeastOnce, retain: false, props: &[], expiry_s: None };
+    broker.publish(START, None, &Msg::new(START, &new).unwrap());
+}
+
+fn pulled(broker: &mut Broker, session: SessionId) -> Vec<String> {
+    let mut got = Vec::new();
+    while let Pulled::Item(Outgoing::Publish { msg, sub_id, .. }) = broker.pull(START, session, &mut 1000) {
+        got.push(format!("{} {sub_id}", String::from_utf8_lossy(msg.payload())));
+    }
+    got
+}
+
+#[test]
+fn every_unacknowledged_shared_message_goes_to_another_member() {
+    let mut broker = broker();
+    let leaving = broker.connect(START, request(1, "leaving", true, 0)).unwrap().session;
+    let staying = broker.connect(START, request(2, "staying", true, 0)).unwrap().session;
+    share(&mut broker, leaving, "g", 1);
+    for n in 0..3 {
+        publish(&mut broker, &[b'a' + n]);
+    }
+    pulled(&mut broker, leaving);
+    share(&mut broker, staying, "g", 1);
+    broker.disconnect(START, leaving, ConnId(Key::from_bits(1)), Ending { will: true, expiry_s: None });
+    assert_eq!(pulled(&mut broker, staying), ["a 1", "b 1", "c 1"]);
+    broker.check_invariants();
+}
+
+#[test]
+fn a_message_from_two_groups_is_passed_on_in_both() {
+    for ids in [[0, 0], [1, 2]] {
+        let mut broker = broker();
+        let leaving = broker.connect(START, request(1, "leaving", true, 0)).unwrap().session;
+        share(&mut broker, leaving, "g", ids[0]);
+        share(&mut broker, leaving, "h", ids[1]);
+        publish(&mut broker, b"a");
+        publish(&mut broker, b"b");
+        let others = [("g", 2), ("h", 3)].map(|(group, conn)| {
+            let other = broker.connect(START, request(conn, group, true, 0)).unwrap().session;
+            share(&mut broker, other, group, 0);
+            other
+        });
+        broker.disconnect(START, leaving, ConnId(Key::from_bits(1)), Ending { will: true, expiry_s: None });
+        for other in others {
+            assert_eq!(pulled(&mut broker, other), ["a 0", "b 0"], "{ids:?}");
+        }
+    }
+}
+
+#[test]
+fn a_session_that_is_due_is_not_resumed_before_its_timer_ran() {
+    // [MQTT-3.1.2-23]
+    let mut broker = broker();
+    let watch = broker.connect(START, request(9, "watch", true, 0)).unwrap().session;
+    share(&mut broker, watch, "g", 0);
+    let will = Will {
+        topic: "t".into(),
+        payload: b"will"[..].into(),
+        props: Box::default(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        delay_s: 600,
+        expiry_s: None,
+    };
+    let first = ConnectRequest { will: Some(will), ..request(1, "c", true, 10) };
+    let session = broker.connect(START, first).unwrap().session;
+    broker.disconnect(START, session, ConnId(Key::from_bits(1)), Ending { will: true, expiry_s: None });
+    let again = broker.connect(later(20_000), request(2, "c", false, 10)).unwrap();
+    assert!(!again.present);
+    assert_eq!(pulled(&mut broker, watch), ["will 0"]);
+    broker.check_invariants();
+}
+
+#[test]
+fn a_client_with_a_session_may_replace_it_above_a_lowered_limit() {
+    let mut broker = broker();
+    let old = broker.connect(START, request(1, "c", true, 0)).unwrap().session;
+    broker.connect(START, request(2, "d", true, 0)).unwrap();
+    broker.set_settings(Global { global_max_clients: Some(1), sys_interval: 0, ..Global::default() }, START);
+    let new = broker.connect(START, request(3, "c", true, 0)).expect("one session for another");
+    assert_ne!(new.session, old);
+    assert_eq!(broker.take_action(), Some(Action::TakeOver { conn: ConnId(Key::from_bits(1)), by: new.session }));
+    assert_eq!(broker.connect(START, request(4, "e", true, 0)), Err(ConnectRefused::TooManyClients));
+}
