@@ -13,6 +13,9 @@ use super::message::Msg;
 use super::retain::Cursor;
 use crate::wire::{PacketId, QoS};
 
+/// Messages in flight that may be searched one by one for a packet identifier.
+const SEARCHED: usize = 1024;
+
 /// Where an outgoing message stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Out {
@@ -203,6 +206,14 @@ impl Flow {
     pub(crate) fn unqueue(&mut self, delivery: Delivery) {
         self.queued_bytes = self.queued_bytes.saturating_add(delivery.payload_len());
         self.queue.push_front(delivery);
+    }
+
+    /// Whether an identifier may be assigned. Not while the next one is in use and there are many to search: a client that
+    /// leaves its oldest message unacknowledged until the identifiers have gone round waits for it, instead of making the
+    /// broker search all of them for each message.
+    pub(crate) fn has_id(&self, counter: u16) -> bool {
+        let next = counter.wrapping_add(1).max(1);
+        self.sent.len() < SEARCHED || (!self.unsorted && self.sent.front().is_some_and(|oldest| oldest.id != next))
     }
 
     /// A packet identifier that is not in use, counting on from `counter`. `None` when all 65535 are.
@@ -489,6 +500,22 @@ mod tests {
         assert_eq!(flow.puback(stuck), Acked::Done);
         assert_eq!(flow.inflight(), 1);
         flow.check_invariants();
+    }
+
+    #[test]
+    fn identifiers_are_not_searched_for_among_very_many() {
+        let (mut flow, mut counter) = (Flow::default(), 0);
+        for _ in 0..65535 {
+            assert!(flow.has_id(counter));
+            let id = flow.assign_id(&mut counter).unwrap();
+            flow.mark_sent(message(b"", QoS::AtLeastOnce), id);
+        }
+        assert!(!flow.has_id(counter), "all are in use");
+        flow.puback(PacketId::new(65534).unwrap());
+        assert!(!flow.has_id(counter), "the only free one is far away");
+        flow.puback(PacketId::new(1).unwrap());
+        assert!(flow.has_id(counter));
+        assert_eq!(flow.assign_id(&mut counter).unwrap().get(), 1);
     }
 
     #[test]

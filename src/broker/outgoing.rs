@@ -72,8 +72,10 @@ impl Broker {
         if let Some(again) = flow.next_resend(window) {
             return Pulled::Item(resend(again));
         }
+        let counter = *last_id;
         let open = |flow: &Flow| {
             (window == 0 || flow.inflight() < window)
+                && flow.has_id(counter)
                 && (max_bytes == 0 || flow.inflight() == 0 || flow.inflight_bytes() < max_bytes)
         };
         while flow.replays.front().is_some_and(|replay| replay.qos == QoS::AtMostOnce || open(flow)) {
