@@ -50,7 +50,7 @@ pub(crate) struct Oracle {
     /// The last message that was published with retain to a topic, as far as one publisher alone decides it.
     pub(crate) retained: BTreeMap<String, Vec<u8>>,
     /// QoS 0 messages may go out with QoS 1, and then more than once.
-    pub(crate) upgrade: bool,
+    upgrade: bool,
     wills: Vec<Will>,
     /// The connection each client id belongs to.
     current: BTreeMap<String, (Key, Terms)>,
@@ -59,6 +59,10 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
+    pub(crate) fn new(upgrade: bool) -> Oracle {
+        Oracle { upgrade, ..Oracle::default() }
+    }
+
     pub(crate) fn new_will(&mut self) -> usize {
         self.wills.push(Will::Held);
         self.wills.len() - 1

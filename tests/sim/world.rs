@@ -69,7 +69,7 @@ impl World {
         let mut world = World {
             rng,
             net,
-            oracle: Oracle { upgrade, ..Oracle::default() },
+            oracle: Oracle::new(upgrade),
             clients: Vec::new(),
             terms: BTreeMap::new(),
             orphans: Vec::new(),
