@@ -236,6 +236,9 @@ impl Server {
     /// Keepalive and stalled packets.
     pub fn on_timer(&mut self, turn: &mut Turn<'_>) -> Flow {
         if self.is_taken_over(turn) {
+            // The close is on its way. A deadline that stayed due until then would be asked about without end.
+            self.framer = Framer::new();
+            self.last_in_ms = turn.now.mono_ms;
             return Flow::Continue;
         }
         if self.framer.deadline().is_some_and(|deadline| deadline <= turn.now.mono_ms) {
