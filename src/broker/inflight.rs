@@ -119,6 +119,8 @@ pub(crate) struct Flow {
 struct Resend {
     next: usize,
     end: usize,
+    /// Entries before `next` that are not finished.
+    open: usize,
 }
 
 /// What came of an acknowledgement.
@@ -279,6 +281,9 @@ impl Flow {
         entry.out = Out::Done;
         entry.msg = None;
         self.done += 1;
+        if at < self.resend.next {
+            self.resend.open = self.resend.open.saturating_sub(1);
+        }
         self.drop_tombstones();
         Acked::Done
     }
@@ -292,7 +297,8 @@ impl Flow {
         }
         if self.done > 64 && self.done > self.sent.len() / 2 {
             let live_before = |n: usize| self.sent.iter().take(n).filter(|d| d.out != Out::Done).count();
-            let resend = Resend { next: live_before(self.resend.next), end: live_before(self.resend.end) };
+            let (next, end) = (live_before(self.resend.next), live_before(self.resend.end));
+            let resend = Resend { next, end, open: self.resend.open };
             self.sent.retain(|d| d.out != Out::Done);
             (self.resend, self.done) = (resend, 0);
         }
@@ -306,7 +312,7 @@ impl Flow {
     /// PUBRECs are forgotten, the client sends those messages again.
     pub(crate) fn reconnect(&mut self) {
         self.qos0.clear();
-        self.resend = Resend { next: 0, end: self.sent.len() };
+        self.resend = Resend { next: 0, end: self.sent.len(), open: 0 };
         for id in self.withheld.drain(..) {
             if let Some(gone) = self.inbound.remove(&id) {
                 self.inbound_bytes = self.inbound_bytes.saturating_sub(u64::from(gone.msg.payload_len()));
@@ -322,12 +328,18 @@ impl Flow {
         self.qos0 = VecDeque::new();
     }
 
-    /// The next entry to send again after a reconnect.
-    pub(crate) fn next_resend(&mut self) -> Option<&Delivery> {
+    /// The next entry to send again after a reconnect. The client may take fewer at once than it did on the connection
+    /// before, so a PUBLISH waits for a slot of `window`, 0 being unlimited [MQTT-3.3.4-9]; a PUBREL needs none.
+    pub(crate) fn next_resend(&mut self, window: usize) -> Option<&Delivery> {
         while self.resend.next < self.resend.end {
             let at = self.resend.next;
+            let out = self.sent.get(at).map_or(Out::Done, |d| d.out);
+            if window != 0 && self.resend.open >= window && matches!(out, Out::AwaitPuback | Out::AwaitPubrec) {
+                return None;
+            }
             self.resend.next += 1;
-            if self.sent.get(at).is_some_and(|d| d.out != Out::Done) {
+            if out != Out::Done {
+                self.resend.open += 1;
                 return self.sent.get(at);
             }
         }
@@ -395,6 +407,10 @@ impl Flow {
         let live = self.sent.iter().filter(|d| d.out != Out::Done).count();
         assert_eq!(live, self.inflight(), "tombstones are counted");
         assert!(self.resend.next <= self.resend.end && self.resend.end <= self.sent.len(), "{:?}", self.resend);
+        if self.resend.next < self.resend.end {
+            let open = self.sent.iter().take(self.resend.next).filter(|d| d.out != Out::Done).count();
+            assert_eq!(open, self.resend.open, "resent and not finished");
+        }
         assert_eq!(self.queued_bytes, self.queue.iter().map(Delivery::payload_len).sum::<u64>());
         assert_eq!(self.sent_bytes, self.sent.iter().map(Delivery::payload_len).sum::<u64>());
         assert_eq!(self.withheld.len(), self.inbound.values().filter(|i| i.withheld).count());
@@ -514,7 +530,7 @@ mod tests {
         flow.pubrec(ids[1], false);
         flow.reconnect();
         let mut again = Vec::new();
-        while let Some(d) = flow.next_resend() {
+        while let Some(d) = flow.next_resend(0) {
             again.push((d.id, d.out));
             if d.id == 1 {
                 flow.pubrec(ids[0], true);
