@@ -149,7 +149,8 @@ impl Oracle {
             let message = &self.messages[n];
             if ordered && *count == 1 {
                 let before = last.insert((message.publisher, &message.topic, message.qos), n);
-                assert!(before.is_none_or(|before| before < n), "{name}: message {n} came after {before:?}");
+                let what = format!("{name}: message {n} ({:?} from {}) came", message.qos, message.publisher);
+                assert!(before.is_none_or(|before| before < n), "{what} after {before:?}");
             }
         }
         for (n, message) in self.messages.iter().enumerate() {
