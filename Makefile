@@ -47,9 +47,12 @@ features:
 bench:
 	$(CARGO) bench --locked --bench compare
 
-# The tests over and over; ROUNDS says how often. `make soak ROUNDS=1000` over night.
+# The simulation with many seeds, then the tests over and over; ROUNDS says how often. `make soak ROUNDS=1000` over
+# night.
 ROUNDS ?= 20
+SEEDS ?= 10000
 soak:
+	SEEDS=$(SEEDS) $(CARGO) test --profile soak --locked --test sim
 	$(CARGO) test --locked --no-run
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done
 
