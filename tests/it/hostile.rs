@@ -103,8 +103,6 @@ fn write_until_full(stream: &mut TcpStream, mut next: impl FnMut(usize) -> Vec<u
 /// Makes a packet with this packet identifier, if it has one.
 type Make = fn(u16) -> Vec<u8>;
 
-/// Makes the request with this number.
-type Request = fn(u16) -> Vec<u8>;
 
 #[test]
 fn a_flood_that_nobody_reads_the_answers_of_is_not_read_either() {
