@@ -473,7 +473,11 @@ impl Client {
         let Some(number) = publish.payload.get(..4).filter(|_| !topic.starts_with('$')) else { return };
         let number = u32::from_le_bytes(number.try_into().unwrap()) as usize;
         let message = &oracle.messages[number];
-        assert!(message.topic == topic && message.payload == publish.payload, "{}: message {number} differs", self.name);
+        assert!(
+            message.topic == topic && message.payload == publish.payload,
+            "{}: message {number} differs",
+            self.name
+        );
         assert!(publish.qos <= message.qos || net.config.global.upgrade_outgoing_qos);
         if let Some(s) = message.expiry_s {
             let end_ms = (message.arrived_ms / 1000 + u64::from(s) + 1) * 1000;

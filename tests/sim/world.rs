@@ -17,7 +17,18 @@ use crate::rng::Rng;
 const VERSIONS: [ProtocolVersion; 3] = [ProtocolVersion::V31, ProtocolVersion::V311, ProtocolVersion::V5];
 const NOISE_TOPICS: [&str; 6] = ["n/a", "n/b", "n/a/b", "n/b/a", "n", "n/a/b/c"];
 const NOISE_FILTERS: [&str; 12] = [
-    "n/#", "#", "n/+", "n/a", "+/a/b", "n/a/#", "$share/g/n/#", "$share/g/n/+", "$share/h/#", "w/#", "$SYS/#", "will/#",
+    "n/#",
+    "#",
+    "n/+",
+    "n/a",
+    "+/a/b",
+    "n/a/#",
+    "$share/g/n/#",
+    "$share/g/n/+",
+    "$share/h/#",
+    "w/#",
+    "$SYS/#",
+    "will/#",
 ];
 
 pub(crate) struct World {
