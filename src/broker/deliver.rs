@@ -149,11 +149,6 @@ impl Broker {
         self.pressure >= PRESSURE_LIMIT
     }
 
-    /// Says that the connections with something to send were flushed.
-    pub fn flushed(&mut self) {
-        self.pressure = 0;
-    }
-
     /// The subscription table and a router for `msg`, side by side.
     pub(crate) fn router<'a>(&'a mut self, msg: &'a Msg, from: Option<SessionId>) -> (&'a mut Subs, Router<'a>) {
         self.publish_stamp = self.publish_stamp.wrapping_add(1).max(1);

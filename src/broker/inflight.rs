@@ -109,6 +109,8 @@ pub(crate) struct Flow {
     /// False after an identifier had to be skipped: `sent` is then searched from the front.
     unsorted: bool,
     arrivals: u16,
+    /// QoS 0 messages in `queue`; they came while the client was away [conf: queue_qos0_messages].
+    kept_qos0: u32,
     queued_bytes: u64,
     sent_bytes: u64,
     pub(crate) inbound: BTreeMap<u16, Inbound>,
@@ -170,13 +172,15 @@ impl Flow {
         self.sent_bytes
     }
 
-    /// Appends a message. QoS 0 for a connected client goes to its own queue (`express`), since it needs no window.
+    /// Appends a message. QoS 0 for a connected client goes to its own queue (`express`), since it needs no window, unless
+    /// it would overtake QoS 0 messages that came before [MQTT-4.6.0-5].
     pub(crate) fn push(&mut self, mut delivery: Delivery, express: bool) {
         delivery.id = self.arrivals;
         self.arrivals = self.arrivals.wrapping_add(1);
-        if express {
+        if express && self.kept_qos0 == 0 {
             self.qos0.push_back(delivery);
         } else {
+            self.kept_qos0 += u32::from(delivery.flags.qos() == QoS::AtMostOnce);
             self.queued_bytes = self.queued_bytes.saturating_add(delivery.payload_len());
             self.queue.push_back(delivery);
         }
@@ -197,6 +201,7 @@ impl Flow {
             return next;
         }
         let next = self.queue.pop_front()?;
+        self.kept_qos0 -= u32::from(next.flags.qos() == QoS::AtMostOnce);
         self.queued_bytes = self.queued_bytes.saturating_sub(next.payload_len());
         shrink(&mut self.queue);
         Some(next)
@@ -418,6 +423,8 @@ impl Flow {
         assert!(self.resend.next <= self.resend.end && self.resend.end <= self.sent.len(), "{:?}", self.resend);
         let again = self.sent.iter().take(self.resend.next).filter(|d| d.out != Out::Done).count();
         assert!(self.resend.end == 0 || self.resend.open == again, "{:?}", self.resend);
+        let kept = self.queue.iter().filter(|d| d.flags.qos() == QoS::AtMostOnce).count();
+        assert_eq!(kept, self.kept_qos0 as usize);
         assert_eq!(self.queued_bytes, self.queue.iter().map(Delivery::payload_len).sum::<u64>());
         assert_eq!(self.sent_bytes, self.sent.iter().map(Delivery::payload_len).sum::<u64>());
         assert_eq!(self.withheld.len(), self.inbound.values().filter(|i| i.withheld).count());

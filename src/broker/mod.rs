@@ -125,8 +125,9 @@ impl Broker {
         self.settings = settings;
     }
 
-    /// The connections that have something to send since the last call, each once.
+    /// The connections that have something to send since the last call, each once: the caller flushes them now.
     pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
+        self.pressure = 0;
         into.append(&mut self.dirty);
     }
 

@@ -281,7 +281,6 @@ impl EventLoop {
     fn flush(&mut self, now: Now) {
         let mut list = std::mem::take(&mut self.to_flush);
         self.broker.take_dirty(&mut list);
-        self.broker.flushed();
         for id in list {
             self.flush_conn(now, id);
         }

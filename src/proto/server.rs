@@ -266,7 +266,9 @@ impl Server {
             _ => None,
         };
         if let Phase::Live(session) = phase {
-            if let Some(code) = reason.code().filter(|_| self.version == ProtocolVersion::V5) {
+            // Nothing comes before CONNACK [MQTT-3.2.0-1], and one that waits for storage will not leave any more.
+            let told = self.version == ProtocolVersion::V5 && !self.connack_waits();
+            if let Some(code) = reason.code().filter(|_| told) {
                 Disconnect { reason: code, session_expiry: None }.encode(turn.out.packet(), self.version);
                 turn.broker.stats.packets_out += 1;
             }
@@ -305,6 +307,10 @@ impl Server {
 
     fn log_ack(&self, broker: &Broker, session: SessionId, name: &str, ack: Ack) {
         log::debug!("Received {name} from {} (Mid: {}, RC:{})", broker.client_id(session), ack.id.get(), ack.reason.0);
+    }
+
+    fn connack_waits(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.deferred.iter().any(|deferred| deferred.connack))
     }
 
     fn extra(&mut self) -> &mut Extra {

@@ -103,7 +103,6 @@ fn write_until_full(stream: &mut TcpStream, mut next: impl FnMut(usize) -> Vec<u
 /// Makes a packet with this packet identifier, if it has one.
 type Make = fn(u16) -> Vec<u8>;
 
-
 #[test]
 fn a_flood_that_nobody_reads_the_answers_of_is_not_read_either() {
     let numbered = |n: usize| u16::try_from(n % 60_000 + 1).expect("below 65536");

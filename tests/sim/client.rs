@@ -159,14 +159,14 @@ impl Client {
                 self.receive_max = usize::try_from(n).unwrap();
             }
             if self.kind == Kind::Noise && rng.one_in(2) {
-                self.max_packet = rng.size(64, 900);
+                self.max_packet = if rng.one_in(2) { rng.size(64, 150) } else { rng.size(64, 900) };
                 connect.max_packet_size = Some(u32::try_from(self.max_packet).unwrap());
             }
             self.alias_max = u16::try_from(rng.below(4)).unwrap();
             connect.topic_alias_maximum = self.alias_max;
         }
         let (mut will, mut payload) = (None, vec![b'W']);
-        if matches!(self.kind, Kind::Mortal) && !rng.one_in(5) && !calm {
+        if matches!(self.kind, Kind::Mortal | Kind::Noise) && !rng.one_in(5) && !calm {
             let number = oracle.new_will();
             payload.extend_from_slice(&u32::try_from(number).unwrap().to_le_bytes());
             let delay_s = if self.v5() { *rng.pick(&[0, 0, 1, 2, 7, 40]) } else { 0 };
@@ -175,7 +175,7 @@ impl Client {
                 topic: "will/x",
                 payload: &payload,
                 qos: *rng.pick(&QOS),
-                retain: false,
+                retain: rng.one_in(4),
                 delay_s,
                 expiry: None,
                 props: PublishProps::default(),

@@ -61,6 +61,8 @@ pub(crate) struct Net {
     pub(crate) conns: Slab<Conn>,
     pub(crate) events: Vec<Event>,
     pub(crate) hash: u64,
+    /// Acknowledgements wait for [`Net::sync`].
+    pub(crate) journal: bool,
     timers: Timers,
     ready: Vec<ConnId>,
     to_flush: Vec<ConnId>,
@@ -79,6 +81,7 @@ impl Net {
             conns: Slab::new(),
             events: Vec::new(),
             hash: 0xCBF2_9CE4_8422_2325,
+            journal: false,
             timers: Timers::default(),
             ready: Vec::new(),
             to_flush: Vec::new(),
@@ -272,7 +275,8 @@ impl Net {
         use CloseReason as R;
         let expected =
             matches!(reason, R::Disconnect { .. } | R::ClosedByClient | R::Timeout | R::Stalled | R::TakenOver { .. });
-        assert!(expected, "the broker ended a connection: {reason}");
+        let full = matches!(reason, R::TooManyUnreleased) && self.config.global.max_queued_messages != 0;
+        assert!(expected || full, "the broker ended a connection: {reason}");
         if live {
             self.events.push(Event::Closed(id.0, reason.clone()));
         }
@@ -321,6 +325,15 @@ impl Net {
             }
         }
         self.list_for_flush(id);
+    }
+
+    /// What has happened so far is on disk.
+    pub(crate) fn sync(&mut self) {
+        if self.journal {
+            let (changes, seq) = self.broker.changes().drain();
+            changes.for_each(drop);
+            self.broker.set_synced(seq);
+        }
     }
 
     /// Everything of a turn that follows the sockets.

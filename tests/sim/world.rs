@@ -40,16 +40,20 @@ pub(crate) struct World {
     terms: BTreeMap<Key, Terms>,
     /// Connections their clients have given up without a word.
     orphans: Vec<Key>,
+    /// Nothing is held up.
+    calm: bool,
 }
 
 /// Runs one seed and returns the hash of everything that went over the wires.
 pub(crate) fn run(seed: u64) -> u64 {
     let mut world = World::new(seed);
     world.set_up();
+    world.calm = false;
     let steps = world.rng.range(100, 700);
     for _ in 0..steps {
         world.step();
     }
+    world.calm = true;
     world.drain();
     world.check_messages();
     world.check_retained();
@@ -68,7 +72,8 @@ impl World {
         global.allow_anonymous = Some(true);
         global.max_inflight_messages = u16::try_from(rng.range(1, 20)).unwrap();
         global.max_inflight_bytes = *rng.pick(&[0, 0, 3000]);
-        global.max_queued_messages = 0;
+        let lossy = rng.one_in(6);
+        global.max_queued_messages = if lossy { u32::try_from(rng.range(8, 30)).unwrap() } else { 0 };
         global.allow_duplicate_messages = !rng.one_in(3);
         global.queue_qos0_messages = rng.one_in(3);
         global.upgrade_outgoing_qos = rng.one_in(8);
@@ -76,14 +81,19 @@ impl World {
         let upgrade = global.upgrade_outgoing_qos;
         config.listeners = vec![Listener::new(1883, None)];
         let start = Now { mono_ms: (1 << 32) + rng.below(5000), wall_s: 1_000_000 };
-        let net = Net::new(config, [seed, !seed], start);
+        let mut net = Net::new(config, [seed, !seed], start);
+        net.journal = rng.one_in(3);
+        if net.journal {
+            net.broker.changes().start_journal();
+        }
         let mut world = World {
             rng,
             net,
-            oracle: Oracle::new(upgrade),
+            oracle: Oracle::new(upgrade, lossy),
             clients: Vec::new(),
             terms: BTreeMap::new(),
             orphans: Vec::new(),
+            calm: true,
         };
         world.add("watcher", Kind::Watcher, ProtocolVersion::V5);
         let version = *world.rng.pick(&VERSIONS);
@@ -152,6 +162,9 @@ impl World {
 
     /// The rest of a turn; the watcher always reads.
     fn finish_turn(&mut self) {
+        if self.calm || self.rng.one_in(4) {
+            self.net.sync();
+        }
         self.net.finish_turn();
         self.take_events();
         let clients = &self.clients;
@@ -275,7 +288,8 @@ impl World {
                 (*self.rng.pick(&NOISE_TOPICS), self.rng.one_in(3), qos, expiry)
             }
         };
-        let size = *self.rng.pick(&[4, 5, 30, 127, 511, 512, 1500]);
+        let any = self.rng.size(4, 160);
+        let size = *self.rng.pick(&[any, any, any, 4, 127, 511, 512, 1500]);
         let draft = Draft { topic, qos, retain, size, empty: topic.starts_with("r/") && self.rng.one_in(4), expiry_s };
         self.clients[at].publish(&mut self.rng, &mut self.net, &mut self.oracle, draft);
         if topic.starts_with("r/") {
@@ -292,7 +306,10 @@ impl World {
             let mut bytes = Vec::new();
             let with_will = version == ProtocolVersion::V5 && self.rng.one_in(2);
             let reason = if with_will { ReasonCode::DISCONNECT_WITH_WILL } else { ReasonCode::SUCCESS };
-            Disconnect { reason, session_expiry: None }.encode(&mut bytes, version);
+            // Only who has an expiry may change it.
+            let may = self.terms.get(&key).is_some_and(|terms| terms.expiry_s != 0) && !self.clients[at].stable();
+            let session_expiry = may.then(|| *self.rng.pick(&[None, Some(0), Some(2), Some(20)])).flatten();
+            Disconnect { reason, session_expiry }.encode(&mut bytes, version);
             self.net.send(key, &bytes, None);
         }
         let Some(conn) = self.net.conns.get_mut(key) else { return self.clients[at].forget_connection() };

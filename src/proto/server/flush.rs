@@ -29,7 +29,7 @@ impl Server {
     pub fn flush(&mut self, turn: &mut Turn<'_>) -> bool {
         let Some(session) = self.session().filter(|_| !self.is_taken_over(turn)) else { return false };
         self.release_deferred(turn);
-        if self.extra.as_ref().is_some_and(|extra| extra.deferred.iter().any(|deferred| deferred.connack)) {
+        if self.connack_waits() {
             return false;
         }
         let mut budget = RETAINED_BUDGET;
