@@ -102,6 +102,20 @@ impl ListenSocket {
                     }
                     // The peer was gone before we came, or a signal came; the next one may be well.
                     (io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted, _) => {}
+                    // Linux hands over what befell one connection that waited; those behind it cause no new event.
+                    (
+                        _,
+                        Some(
+                            libc::ENETDOWN
+                            | libc::EPROTO
+                            | libc::ENOPROTOOPT
+                            | libc::EHOSTDOWN
+                            | libc::ENONET
+                            | libc::EHOSTUNREACH
+                            | libc::ENETUNREACH
+                            | libc::ETIMEDOUT,
+                        ),
+                    ) => {}
                     _ => return Accepted::None,
                 },
             }
