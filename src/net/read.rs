@@ -146,10 +146,17 @@ impl EventLoop {
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         conn.outbox = None;
         self.broker.stats.open_sockets = self.broker.stats.open_sockets.saturating_sub(1);
-        if spoke && !self.stop {
+        // Whose end of the stream was read has nothing more to say that could be thrown away.
+        let gone = matches!(reason, CloseReason::ClosedByClient | CloseReason::Socket(_));
+        if spoke && !gone && !self.stop {
             conn.stream.finish();
             conn.stage = Stage::Draining { until_ms: now.mono_ms + DRAIN_MS };
+            let announced = conn.is.read_closed;
             self.arm(id);
+            if announced {
+                // Its end is in the socket already, and no event will tell.
+                self.list_as_ready(id);
+            }
         } else {
             self.drop_conn(id);
         }
