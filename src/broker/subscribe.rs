@@ -7,12 +7,14 @@ use super::deliver::mark_dirty;
 use super::inflight::Replay;
 use super::retain::Cursor;
 use super::subs::{Added, SubOptions};
-use crate::timer::Now;
 use crate::wire::{ProtocolVersion, QoS};
 
 /// Retained look-ups that may wait for one client at once. A client needs one for each filter that has retained messages,
 /// and only until it has read them.
 const MAX_REPLAYS: usize = 100_000;
+
+/// Retained topics looked at to find out whether a filter has any.
+const FIRST_LOOK: u32 = 64;
 
 /// One filter to subscribe to; checked, mount point included.
 #[derive(Clone, Copy, Debug)]
@@ -33,11 +35,12 @@ pub struct SubscribeRefused;
 
 impl Broker {
     /// Adds or replaces a subscription; retained messages follow with the next [`Broker::pull`]s. Returns the granted QoS.
+    /// `budget` is charged for a first look whether there are any; without it they are looked for later.
     pub fn subscribe(
         &mut self,
-        _now: Now,
         id: SessionId,
         request: SubscribeRequest<'_>,
+        budget: &mut u32,
     ) -> Result<QoS, SubscribeRefused> {
         if self.over_memory() {
             return Err(SubscribeRefused);
@@ -60,9 +63,11 @@ impl Broker {
             _ => false,
         };
         if wanted && request.share.is_none() {
-            let mut budget = 64;
-            let mut cursor = Cursor::default();
-            let found = self.retained.scan(request.filter, &mut cursor, &mut budget);
+            // One look tells all about a filter without wildcards.
+            let share = (*budget).clamp(1, FIRST_LOOK);
+            let (mut left, mut cursor) = (share, Cursor::default());
+            let found = self.retained.scan(request.filter, &mut cursor, &mut left);
+            *budget = budget.saturating_sub(share - left);
             if !matches!(found, super::retain::Step::Done) {
                 let flow = session.flow_mut();
                 if flow.replays.len() >= MAX_REPLAYS {

@@ -33,7 +33,8 @@ fn request(conn: u32, client_id: &str, clean_start: bool, expiry_s: u32) -> Conn
 
 fn share(broker: &mut Broker, session: SessionId, share: &str, id: u32) {
     let options = SubOptions { qos: QoS::AtLeastOnce, ..SubOptions::default() };
-    broker.subscribe(START, session, SubscribeRequest { filter: "t", share: Some(share), options, id }).unwrap();
+    let request = SubscribeRequest { filter: "t", share: Some(share), options, id };
+    broker.subscribe(session, request, &mut 100).unwrap();
 }
 
 fn publish(broker: &mut Broker, payload: &[u8]) {
@@ -120,4 +121,29 @@ fn a_client_with_a_session_may_replace_it_above_a_lowered_limit() {
     assert_ne!(new.session, old);
     assert_eq!(broker.take_action(), Some(Action::TakeOver { conn: ConnId(Key::from_bits(1)), by: new.session }));
     assert_eq!(broker.connect(START, request(4, "e", true, 0)), Err(ConnectRefused::TooManyClients));
+}
+
+#[test]
+fn a_first_look_at_retained_messages_keeps_to_its_budget() {
+    let mut broker = broker();
+    let session = broker.connect(START, request(1, "c", true, 0)).unwrap().session;
+    for n in 0..100 {
+        let topic = format!("{n:02}/x");
+        let new =
+            NewMessage { topic: &topic, payload: b"r", qos: QoS::AtMostOnce, retain: true, props: &[], expiry_s: None };
+        broker.publish(START, None, &Msg::new(START, &new).unwrap());
+    }
+    for (filter, before, after, found) in [
+        ("+/y", 1000, 936, 0),
+        ("+/y", 10, 0, 0),
+        ("+/x", 0, 0, 100),
+        ("50/x", 0, 0, 1),
+        ("50/x", 5, 4, 1),
+        ("50/y", 0, 0, 0),
+    ] {
+        let mut budget = before;
+        let options = SubOptions { qos: QoS::AtLeastOnce, ..SubOptions::default() };
+        broker.subscribe(session, SubscribeRequest { filter, share: None, options, id: 0 }, &mut budget).unwrap();
+        assert_eq!((budget, pulled(&mut broker, session).len()), (after, found), "{filter}");
+    }
 }
