@@ -54,6 +54,12 @@ pub struct SessionId(pub Key);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ConnId(pub Key);
 
+/// Look-ups of retained messages that all clients together may cause in one flush: thousands of filters that match
+/// nothing must not keep the others waiting.
+const LOOKS_PER_FLUSH: u32 = 4000;
+/// Of these, what one client may use at most, and at least, when the others have used them up.
+const LOOKS_PER_CLIENT: std::ops::RangeInclusive<u32> = 8..=2000;
+
 /// Something the core wants done to a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Action {
@@ -81,6 +87,8 @@ pub struct Broker {
     dirty: Vec<ConnId>,
     /// How badly queues need a flush; see `deliver`.
     pressure: u32,
+    /// Look-ups of retained messages left for everyone in this flush.
+    looks_left: u32,
     actions: VecDeque<Action>,
     publish_stamp: u32,
     id_key: [u64; 2],
@@ -106,6 +114,7 @@ impl Broker {
             waiting: Vec::new(),
             dirty: Vec::new(),
             pressure: 0,
+            looks_left: LOOKS_PER_FLUSH,
             actions: VecDeque::new(),
             publish_stamp: 0,
             id_key: [hash_keys[0], !hash_keys[1]],
@@ -128,7 +137,19 @@ impl Broker {
     /// The connections that have something to send since the last call, each once: the caller flushes them now.
     pub fn take_dirty(&mut self, into: &mut Vec<ConnId>) {
         self.pressure = 0;
+        self.looks_left = LOOKS_PER_FLUSH;
         into.append(&mut self.dirty);
+    }
+
+    /// What one client may look up among the retained messages in this flush.
+    #[must_use]
+    pub fn looks(&self) -> u32 {
+        self.looks_left.clamp(*LOOKS_PER_CLIENT.start(), *LOOKS_PER_CLIENT.end())
+    }
+
+    /// Takes what a client has used of it from what is left for the others.
+    pub fn looked(&mut self, used: u32) {
+        self.looks_left = self.looks_left.saturating_sub(used);
     }
 
     /// True when some connection has something to send.

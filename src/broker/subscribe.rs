@@ -46,6 +46,9 @@ impl Broker {
             return Err(SubscribeRefused);
         }
         let Some(session) = self.sessions.get_mut(id) else { return Err(SubscribeRefused) };
+        if session.flow.as_ref().is_some_and(|flow| flow.replays.len() >= MAX_REPLAYS) {
+            return Err(SubscribeRefused);
+        }
         let mut options = request.options;
         if session.bridge && session.version < ProtocolVersion::V5 {
             // As C Mosquitto: a v3 client that says it is a bridge must not get its own messages back.
@@ -69,11 +72,7 @@ impl Broker {
             let found = self.retained.scan(request.filter, &mut cursor, &mut left);
             *budget = budget.saturating_sub(share - left);
             if !matches!(found, super::retain::Step::Done) {
-                let flow = session.flow_mut();
-                if flow.replays.len() >= MAX_REPLAYS {
-                    return Err(SubscribeRefused);
-                }
-                flow.replays.push_back(Replay {
+                session.flow_mut().replays.push_back(Replay {
                     filter: request.filter.into(),
                     cursor: Cursor::default(),
                     qos: options.qos,

@@ -75,8 +75,6 @@ struct Extra {
 struct Deferred {
     seq: ChangeSeq,
     bytes: Vec<u8>,
-    /// Nothing may be delivered before it.
-    connack: bool,
 }
 
 /// The result of handling one packet.
@@ -267,7 +265,7 @@ impl Server {
         };
         if let Phase::Live(session) = phase {
             // Nothing comes before CONNACK [MQTT-3.2.0-1], and one that waits for storage will not leave any more.
-            let told = self.version == ProtocolVersion::V5 && !self.connack_waits();
+            let told = self.version == ProtocolVersion::V5 && !self.waits(PacketType::Connack);
             if let Some(code) = reason.code().filter(|_| told) {
                 Disconnect { reason: code, session_expiry: None }.encode(turn.out.packet(), self.version);
                 turn.broker.stats.packets_out += 1;
@@ -309,8 +307,10 @@ impl Server {
         log::debug!("Received {name} from {} (Mid: {}, RC:{})", broker.client_id(session), ack.id.get(), ack.reason.0);
     }
 
-    fn connack_waits(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.deferred.iter().any(|deferred| deferred.connack))
+    /// True if an acknowledgement of this type waits for storage.
+    fn waits(&self, packet: PacketType) -> bool {
+        let first = packet.first_byte();
+        self.extra.as_ref().is_some_and(|extra| extra.deferred.iter().any(|d| d.bytes.first() == Some(&first)))
     }
 
     fn extra(&mut self) -> &mut Extra {
@@ -335,8 +335,7 @@ impl Server {
         let mut bytes = Vec::new();
         encode(&mut bytes, self.version);
         turn.out.owe(bytes.len());
-        let connack = bytes.first() == Some(&PacketType::Connack.first_byte());
-        self.extra().deferred.push_back(Deferred { seq, bytes, connack });
+        self.extra().deferred.push_back(Deferred { seq, bytes });
         if !waiting {
             turn.broker.wait_for_sync(turn.conn);
         }

@@ -34,9 +34,9 @@ pub(crate) enum Kind {
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum State {
-    AwaitPuback,
-    AwaitPubrec,
-    AwaitPubcomp,
+    Puback,
+    Pubrec,
+    Pubcomp,
 }
 
 struct Out {
@@ -245,7 +245,7 @@ impl Client {
         let mut id = None;
         if draft.qos != QoS::AtMostOnce {
             let fresh = self.fresh_id();
-            let state = if draft.qos == QoS::AtLeastOnce { State::AwaitPuback } else { State::AwaitPubrec };
+            let state = if draft.qos == QoS::AtLeastOnce { State::Puback } else { State::Pubrec };
             self.out.push_back(Out { id: fresh, message: number, state });
             id = Some(fresh);
         }
@@ -353,8 +353,8 @@ impl Client {
         match packet {
             Packet::Connack(connack) => self.on_connack(net, oracle, &connack),
             Packet::Publish(publish) => self.on_publish(net, oracle, &publish, at_ms),
-            Packet::Puback(ack) => self.finish(oracle, ack, State::AwaitPuback),
-            Packet::Pubcomp(ack) => self.finish(oracle, ack, State::AwaitPubcomp),
+            Packet::Puback(ack) => self.finish(oracle, ack, State::Puback),
+            Packet::Pubcomp(ack) => self.finish(oracle, ack, State::Pubcomp),
             Packet::Pubrec(ack) => {
                 if ack.reason.is_error() {
                     assert_eq!(self.kind, Kind::Noise, "{}: {ack:?}", self.name);
@@ -362,8 +362,8 @@ impl Client {
                     return true;
                 }
                 if let Some(out) = self.out.iter_mut().find(|out| out.id == ack.id) {
-                    assert_ne!(out.state, State::AwaitPuback, "{}: {ack:?}", self.name);
-                    out.state = State::AwaitPubcomp;
+                    assert_ne!(out.state, State::Puback, "{}: {ack:?}", self.name);
+                    out.state = State::Pubcomp;
                 } else {
                     assert!(!self.stable(), "{}: PUBREC for nothing: {ack:?}", self.name);
                 }
@@ -413,7 +413,7 @@ impl Client {
         }
         let again: Vec<_> = self.out.iter().map(|out| (out.id, out.message, out.state)).collect();
         for (id, message, state) in again {
-            if state == State::AwaitPubcomp {
+            if state == State::Pubcomp {
                 let mut bytes = Vec::new();
                 Ack::success(id).encode(&mut bytes, self.version, PacketType::Pubrel);
                 self.write(net, &bytes, None);
@@ -428,7 +428,7 @@ impl Client {
         assert!(!ack.reason.is_error() || self.kind == Kind::Noise, "{}: {ack:?}", self.name);
         let found = self.out.iter().position(|out| out.id == ack.id && out.state == state);
         let Some(at) = found else {
-            assert!(!self.stable() || state == State::AwaitPubcomp, "{}: PUBACK for nothing: {ack:?}", self.name);
+            assert!(!self.stable() || state == State::Pubcomp, "{}: PUBACK for nothing: {ack:?}", self.name);
             return;
         };
         if let Some(out) = self.out.remove(at) {

@@ -10,9 +10,6 @@ use crate::wire::packet::PacketType;
 use crate::wire::publish::{PublishHead, encode_publish, publish_len};
 use crate::wire::{PacketId, ProtocolVersion, QoS, ReasonCode};
 
-/// Retained messages and siblings looked at for one client in one flush.
-const RETAINED_BUDGET: u32 = 2000;
-
 /// A PUBLISH on its way out.
 struct Delivery {
     msg: Msg,
@@ -29,12 +26,21 @@ impl Server {
     pub fn flush(&mut self, turn: &mut Turn<'_>) -> bool {
         let Some(session) = self.session().filter(|_| !self.is_taken_over(turn)) else { return false };
         self.release_deferred(turn);
-        if self.connack_waits() {
+        // Nothing comes before CONNACK, and no retained message before its SUBACK.
+        if self.waits(PacketType::Connack) || self.waits(PacketType::Suback) {
             return false;
         }
-        let mut budget = RETAINED_BUDGET;
+        let mut budget = turn.broker.looks();
+        let more = self.fill(turn, session, &mut budget);
+        let used = turn.broker.looks().saturating_sub(budget);
+        turn.broker.looked(used);
+        more
+    }
+
+    /// Takes what the session has until the outbox has enough; true when there may be more.
+    fn fill(&mut self, turn: &mut Turn<'_>, session: SessionId, budget: &mut u32) -> bool {
         while turn.out.len() < HIGH_WATER {
-            match turn.broker.pull(turn.now, session, &mut budget) {
+            match turn.broker.pull(turn.now, session, budget) {
                 Pulled::Item(Outgoing::Publish { msg, id, qos, retain, dup, sub_id }) => {
                     self.deliver(turn, session, Delivery { msg, id, qos, retain, dup, sub_id });
                 }
@@ -105,7 +111,6 @@ impl Server {
         if too_large(len) {
             // The client must not see it, and does not have to acknowledge it [MQTT-3.1.2-25].
             notice!("Dropping too large outgoing PUBLISH for {} ({len} bytes)", turn.broker.client_id(session));
-            turn.broker.stats.dropped += 1;
             if let Some(id) = id {
                 turn.broker.abandon(session, id);
             }
