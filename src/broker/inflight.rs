@@ -114,11 +114,12 @@ pub(crate) struct Flow {
     pub(crate) replays: VecDeque<Replay>,
 }
 
-/// What is left to send again after a reconnect: entries `next..end` of `sent`.
+/// What is left to send again after a reconnect: entries `next..end` of `sent`, of which `left` are not finished.
 #[derive(Default, Debug)]
 struct Resend {
     next: usize,
     end: usize,
+    left: usize,
 }
 
 /// What came of an acknowledgement.
@@ -279,6 +280,9 @@ impl Flow {
         entry.out = Out::Done;
         entry.msg = None;
         self.done += 1;
+        if (self.resend.next..self.resend.end).contains(&at) {
+            self.resend.left -= 1;
+        }
         self.drop_tombstones();
         Acked::Done
     }
@@ -292,9 +296,9 @@ impl Flow {
         }
         if self.done > 64 && self.done > self.sent.len() / 2 {
             let live_before = |n: usize| self.sent.iter().take(n).filter(|d| d.out != Out::Done).count();
-            let resend = Resend { next: live_before(self.resend.next), end: live_before(self.resend.end) };
+            (self.resend.next, self.resend.end) = (live_before(self.resend.next), live_before(self.resend.end));
             self.sent.retain(|d| d.out != Out::Done);
-            (self.resend, self.done) = (resend, 0);
+            self.done = 0;
         }
         if self.sent.is_empty() {
             self.unsorted = false;
@@ -306,7 +310,7 @@ impl Flow {
     /// PUBRECs are forgotten, the client sends those messages again.
     pub(crate) fn reconnect(&mut self) {
         self.qos0.clear();
-        self.resend = Resend { next: 0, end: self.sent.len() };
+        self.resend = Resend { next: 0, end: self.sent.len(), left: self.inflight() };
         for id in self.withheld.drain(..) {
             if let Some(gone) = self.inbound.remove(&id) {
                 self.inbound_bytes = self.inbound_bytes.saturating_sub(u64::from(gone.msg.payload_len()));
@@ -322,12 +326,17 @@ impl Flow {
         self.qos0 = VecDeque::new();
     }
 
-    /// The next entry to send again after a reconnect.
-    pub(crate) fn next_resend(&mut self) -> Option<&Delivery> {
+    /// The next entry to send again after a reconnect, unless `window` of them are in flight on this connection already:
+    /// the client may have come back with a smaller Receive Maximum [MQTT-3.3.4-9]. C Mosquitto sends them all at once.
+    pub(crate) fn next_resend(&mut self, window: usize) -> Option<&Delivery> {
+        if window != 0 && self.inflight().saturating_sub(self.resend.left) >= window {
+            return None;
+        }
         while self.resend.next < self.resend.end {
             let at = self.resend.next;
             self.resend.next += 1;
             if self.sent.get(at).is_some_and(|d| d.out != Out::Done) {
+                self.resend.left -= 1;
                 return self.sent.get(at);
             }
         }
@@ -395,6 +404,8 @@ impl Flow {
         let live = self.sent.iter().filter(|d| d.out != Out::Done).count();
         assert_eq!(live, self.inflight(), "tombstones are counted");
         assert!(self.resend.next <= self.resend.end && self.resend.end <= self.sent.len(), "{:?}", self.resend);
+        let again = self.sent.range(self.resend.next..self.resend.end).filter(|d| d.out != Out::Done).count();
+        assert_eq!(again, self.resend.left, "what is to be sent again is counted");
         assert_eq!(self.queued_bytes, self.queue.iter().map(Delivery::payload_len).sum::<u64>());
         assert_eq!(self.sent_bytes, self.sent.iter().map(Delivery::payload_len).sum::<u64>());
         assert_eq!(self.withheld.len(), self.inbound.values().filter(|i| i.withheld).count());
@@ -514,7 +525,7 @@ mod tests {
         flow.pubrec(ids[1], false);
         flow.reconnect();
         let mut again = Vec::new();
-        while let Some(d) = flow.next_resend() {
+        while let Some(d) = flow.next_resend(0) {
             again.push((d.id, d.out));
             if d.id == 1 {
                 flow.pubrec(ids[0], true);
@@ -523,5 +534,24 @@ mod tests {
         let rec = Out::AwaitPubrec;
         assert_eq!(again, [(1, rec), (2, Out::AwaitPubcomp), (3, rec), (4, rec), (5, rec)]);
         flow.check_invariants();
+    }
+
+    #[test]
+    fn what_is_sent_again_keeps_to_the_window_of_the_new_connection() {
+        let (mut flow, mut counter) = (Flow::default(), 0);
+        let ids: Vec<PacketId> = (0..6).map(|_| send(&mut flow, &mut counter, QoS::AtLeastOnce)).collect();
+        flow.reconnect();
+        let next = |flow: &mut Flow| {
+            flow.check_invariants();
+            flow.next_resend(2).map(|d| d.id)
+        };
+        assert_eq!([next(&mut flow), next(&mut flow), next(&mut flow)], [Some(1), Some(2), None]);
+        flow.puback(ids[4]);
+        assert_eq!(next(&mut flow), None, "an entry that was still to come opens nothing");
+        flow.puback(ids[1]);
+        assert_eq!([next(&mut flow), next(&mut flow)], [Some(3), None]);
+        flow.puback(ids[0]);
+        flow.puback(ids[2]);
+        assert_eq!([next(&mut flow), next(&mut flow), next(&mut flow)], [Some(4), Some(6), None]);
     }
 }

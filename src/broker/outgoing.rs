@@ -69,7 +69,7 @@ impl Broker {
         let Some(session) = sessions.get_mut(id) else { return Pulled::Empty };
         let (window, max_bytes) = (usize::from(session.window), u64::from(settings.max_inflight_bytes));
         let Session { flow: Some(flow), last_id, .. } = session else { return Pulled::Empty };
-        if let Some(again) = flow.next_resend() {
+        if let Some(again) = flow.next_resend(window) {
             return Pulled::Item(resend(again));
         }
         let open = |flow: &Flow| {
