@@ -16,8 +16,7 @@ fn folder(target: &str) -> PathBuf {
 }
 
 fn seeds_of(target: &str) -> Vec<Vec<u8>> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(folder(target)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder(target)).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     assert!(!paths.is_empty(), "no seeds for {target}");
     paths.iter().map(|path| fs::read(path).unwrap()).collect()

@@ -1,9 +1,9 @@
 //! Where the seeds come from: valid packets of every type, and runs that reach far into the broker.
 
-use mosquitto::wire::connect::{Connect, ConnackForm, ConnackProps, Will, encode_connack};
+use ProtocolVersion::{V5, V31, V311};
+use mosquitto::wire::connect::{ConnackForm, ConnackProps, Connect, Will, encode_connack};
 use mosquitto::wire::publish::PublishProps;
 use mosquitto::wire::{ProtocolVersion, QoS, ReasonCode};
-use ProtocolVersion::{V5, V31, V311};
 
 /// The seeds of every target.
 pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {

@@ -30,12 +30,17 @@ pub struct Client {
 
 struct Asked {
     version: ProtocolVersion,
-    receive_maximum: usize,
+    receive_maximum: Option<u16>,
     max_packet_size: usize,
     topic_alias_maximum: u16,
 }
 
 impl Client {
+    /// The Receive Maximum that it asked for.
+    pub fn receive_maximum(&self) -> Option<usize> {
+        self.asked.as_ref()?.receive_maximum.map(usize::from)
+    }
+
     /// Takes note of what the client sends.
     pub fn sends(&mut self, mut bytes: &[u8]) {
         while !self.silent {
@@ -59,7 +64,7 @@ impl Client {
                 Ok(connect) => {
                     self.asked = Some(Asked {
                         version: connect.version,
-                        receive_maximum: connect.receive_maximum.unwrap_or(u16::MAX).into(),
+                        receive_maximum: connect.receive_maximum,
                         max_packet_size: connect.max_packet_size.unwrap_or(u32::MAX) as usize,
                         topic_alias_maximum: connect.topic_alias_maximum,
                     });
@@ -154,7 +159,10 @@ impl Client {
                     && !self.unsure
                 {
                     assert_eq!(self.inflight.insert(id.get(), publish.qos), None, "{} is in use", id.get());
-                    assert!(self.inflight.len() <= asked.receive_maximum, "[MQTT-3.3.4-9]");
+                    assert!(
+                        self.inflight.len() <= usize::from(asked.receive_maximum.unwrap_or(u16::MAX)),
+                        "[MQTT-3.3.4-9]"
+                    );
                 }
             }
             Packet::Suback(ack) => {

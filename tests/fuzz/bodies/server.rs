@@ -25,8 +25,22 @@ const CONFIGS: [&str; 8] = [
 const IDS: [&str; 4] = ["a", "ab", "b", ""];
 const TOPICS: [&str; 8] = ["a", "a/b", "a/b/c", "/", "$SYS/x", "$CONTROL/x/v1", "b", "m/a"];
 const FILTERS: [&str; 16] = [
-    "a", "a/b", "a/+", "a/#", "#", "+", "+/b/#", "/", "$SYS/#", "$share/g/a/#", "$share/g/#", "$share/h/a", "+/+",
-    "b", "$CONTROL/#", "m/#",
+    "a",
+    "a/b",
+    "a/+",
+    "a/#",
+    "#",
+    "+",
+    "+/b/#",
+    "/",
+    "$SYS/#",
+    "$share/g/a/#",
+    "$share/g/#",
+    "$share/h/a",
+    "+/+",
+    "b",
+    "$CONTROL/#",
+    "m/#",
 ];
 const CLIENTS: usize = 8;
 /// More would only be slow.

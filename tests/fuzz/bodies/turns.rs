@@ -55,6 +55,8 @@ pub struct Loop {
     ready: Vec<ConnId>,
     to_flush: Vec<ConnId>,
     graveyard: Vec<ConnId>,
+    /// The widest window that any client had.
+    widest: usize,
     /// Everything that was sent, as a number.
     pub digest: u64,
 }
@@ -67,6 +69,7 @@ impl Loop {
         Loop {
             broker,
             now,
+            widest: config.global.max_inflight_messages.into(),
             config,
             conns: Slab::new(),
             timers: Timers::default(),
@@ -209,16 +212,19 @@ impl Loop {
     }
 
     /// What holds after every step.
-    pub fn check(&self) {
+    pub fn check(&mut self) {
         #[cfg(debug_assertions)]
         self.broker.check_invariants();
-        let most = self.config.global.max_queued_messages as usize;
+        // A client that was there may have had as many more as its window is wide.
+        let windows = self.conns.iter().filter_map(|(_, conn)| conn.client.receive_maximum());
+        self.widest = windows.fold(self.widest, usize::max);
+        let limit = self.config.global.max_queued_messages as usize;
         for (_, conn) in self.conns.iter() {
             let waiting = conn.outbox.as_ref().map_or(0, |out| out.len());
             assert!(waiting <= OUTBOX_BOUND, "{waiting} bytes wait");
-            if let Some(session) = conn.server.session().filter(|_| most > 0) {
+            if let Some(session) = conn.server.session().filter(|_| limit > 0) {
                 let queued = self.broker.queued(session);
-                assert!(queued <= most, "{queued} messages wait");
+                assert!(queued <= limit + self.widest, "{queued} messages wait");
             }
             if conn.stage == Stage::Open
                 && let Some(deadline) = conn.server.deadline()
