@@ -163,11 +163,7 @@ impl Loop {
             }
         }
         let mut list = std::mem::take(&mut self.to_flush);
-        let own = list.len();
         self.broker.take_dirty(&mut list);
-        let mut dirty = list[own..].to_vec();
-        dirty.sort();
-        assert!(dirty.windows(2).all(|two| two[0] != two[1]), "listed once");
         for id in list {
             self.flush(id);
         }
