@@ -56,11 +56,14 @@ soak:
 	$(CARGO) test --locked --no-run
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done
 
-# Coverage-guided fuzzing with cargo-fuzz and a nightly compiler: `make fuzz FUZZ=packet SECONDS=600`.
+# Coverage-guided fuzzing with cargo-fuzz and a nightly compiler: `make fuzz FUZZ=server SECONDS=600`. Targets: server,
+# packet_v5, packet_v3, frames, config. What is found stays in tests/fuzz/corpus and tests/fuzz/artifacts.
+FUZZ ?= server
 SECONDS ?= 60
 fuzz:
-	@test -d tests/fuzz || { echo "there are no fuzz targets yet"; exit 1; }
-	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $(FUZZ) -- -max_total_time=$(SECONDS)
+	mkdir -p tests/fuzz/corpus/$(FUZZ)
+	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $(FUZZ) tests/fuzz/corpus/$(FUZZ) tests/fuzz/seeds/$(FUZZ) -- \
+		-max_total_time=$(SECONDS) -rss_limit_mb=2048
 
 # With DESTDIR and PREFIX as usual: the broker, its manual pages and an example configuration.
 install: all

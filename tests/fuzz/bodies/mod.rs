@@ -1,0 +1,44 @@
+//! What the fuzz targets do with their input. libFuzzer runs these bodies under a nightly compiler, `replay.rs` runs them
+//! over the seeds on a stable one. A body panics when a promise is broken; it prints nothing and touches no file.
+
+#![allow(
+    unreachable_pub,
+    clippy::cast_possible_truncation,
+    reason = "public for the targets, private in the replay; bytes of the input are cut on purpose"
+)]
+
+mod client;
+mod config;
+mod frames;
+mod packets;
+mod server;
+mod turns;
+
+pub use config::config;
+pub use frames::frames;
+pub use packets::{packet_v3, packet_v5};
+pub use server::server;
+
+/// Marsaglia's xorshift: choices that follow from a seed.
+pub struct Random(pub u64);
+
+impl Random {
+    /// A number below `n`; 0 when `n` is 0.
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % n.max(1)
+    }
+}
+
+/// Takes one byte off the input; 0 when there is none.
+fn byte(data: &mut &[u8]) -> u8 {
+    match data.split_first() {
+        Some((first, rest)) => {
+            *data = rest;
+            *first
+        }
+        None => 0,
+    }
+}

@@ -1,0 +1,187 @@
+//! Where the seeds come from: valid packets of every type, and runs that reach far into the broker.
+
+use ProtocolVersion::{V5, V31, V311};
+use mosquitto::wire::connect::{ConnackForm, ConnackProps, Connect, Will, encode_connack};
+use mosquitto::wire::publish::PublishProps;
+use mosquitto::wire::{ProtocolVersion, QoS, ReasonCode};
+
+/// The seeds of every target.
+pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
+    let mut v3 = packets(V311, 0);
+    v3.extend(packets(V31, 2));
+    let frames = [V5, V311].into_iter().zip([0x40, 0x41]).map(|(version, choice)| {
+        let stream = bytes(version).into_iter().flat_map(|(_, bytes)| bytes);
+        [choice, 0, 1, 2, 3, 4].into_iter().chain(stream).collect::<Vec<u8>>()
+    });
+    let frames = frames.chain([connect_first()]).collect();
+    vec![
+        ("server", server()),
+        ("packet_v5", packets(V5, 0)),
+        ("packet_v3", v3),
+        ("frames", frames),
+        ("config", config()),
+    ]
+}
+
+fn connect_first() -> Vec<u8> {
+    let mut out = vec![0, 3, 1, 2, 3, 4];
+    Connect::new(V5, "a", 10).encode(&mut out);
+    out.extend_from_slice(&[0x30, 4, 0, 1, b'a', 0, 0xC0, 0]);
+    out
+}
+
+/// Packets without their length, behind the role.
+fn packets(version: ProtocolVersion, choice: u8) -> Vec<Vec<u8>> {
+    let unframed = |(role, bytes): (u8, Vec<u8>)| {
+        let skip = 1 + bytes.iter().skip(1).take_while(|b| **b >= 0x80).count() + 1;
+        [&[choice | role, bytes[0]], &bytes[skip..]].concat()
+    };
+    bytes(version).into_iter().map(unframed).collect()
+}
+
+/// Role (0 for a client) and bytes of a few packets of each type.
+fn bytes(version: ProtocolVersion) -> Vec<(u8, Vec<u8>)> {
+    let v5 = version == V5;
+    let mut out = Vec::new();
+    let mut put = |role: u8, first: u8, v3: &[u8], five: &[u8]| {
+        let body = if v5 { five } else { v3 };
+        out.push((role, [&[first, body.len() as u8], body].concat()));
+    };
+    let alias = &[0, 1, b'a', 3, 0x23, 0, 1, b'x'];
+    let long = [
+        &[0, 3, b'a', b'/', b'b', 0, 1, 42, 1, 1, 2, 0, 0, 0, 9, 3, 0, 1, b't', 8, 0, 1, b'r', 9, 0, 1, 7][..],
+        &[0x26, 0, 1, b'k', 0, 1, b'v', 0x26, 0, 1, b'k', 0, 1, b'w', 0x26, 0, 0, 0, 0, 0x23, 0, 2, b'x'],
+    ]
+    .concat();
+    for role in 0..2 {
+        put(role, 0x30, &[0, 1, b'a', b'x'], &[0, 1, b'a', 0, b'x']);
+        put(role, 0x3B, &[0, 1, b'a', 0, 1, b'x'], &[0, 1, b'a', 0, 1, 0, b'x']);
+        put(role, 0x34, &[0, 1, b'a', 0, 1], &long);
+        put(role, 0x30, &[0, 1, b'a'], alias);
+        for first in [0x40, 0x50, 0x62, 0x70] {
+            let reason = if first < 0x60 { 0x10 } else { 0x92 };
+            put(role, first, &[0, 1], &[0, 1, reason, 4, 0x1F, 0, 1, b'p']);
+        }
+        put(role, 0xE0, &[], &[0x80, 5, 0x11, 0, 0, 0, 1]);
+    }
+    put(0, 0x82, &[0, 1, 0, 3, b'a', b'/', b'#', 1], &[0, 1, 2, 0x0B, 1, 0, 3, b'a', b'/', b'+', 0x2D]);
+    put(0, 0x82, b"\0\x01\0\x0A$share/g/a\x02", b"\0\x01\0\0\x0A$share/g/a\x02\0\x01a\0");
+    put(0, 0xA2, &[0, 1, 0, 1, b'a'], &[0, 1, 0, 0, 1, b'a', 0, 1, b'#']);
+    put(0, 0xC0, &[], &[]);
+    put(0, 0xF0, &[], &[0x18, 8, 0x15, 0, 1, b'm', 0x16, 0, 1, 1]);
+    put(1, 0x30, &[0, 1, b'a'], &[0, 1, b'a', 2, 0x0B, 1]);
+    put(1, 0x90, &[0, 1, 0, 0x80], &[0, 1, 0, 2, 0x87]);
+    put(1, 0xB0, &[0, 1], &[0, 1, 0, 0, 0x11]);
+    put(1, 0xD0, &[], &[]);
+    let props = ConnackProps {
+        server_keep_alive: Some(9),
+        topic_alias_maximum: 10,
+        assigned_client_id: Some("auto-1"),
+        receive_maximum: Some(20),
+        maximum_qos: Some(1),
+        ..ConnackProps::default()
+    };
+    let form = if v5 { ConnackForm::V5(ReasonCode::SUCCESS) } else { ConnackForm::V3(0) };
+    let mut connack = Vec::new();
+    encode_connack(&mut connack, form, true, &props);
+    out.push((1, connack));
+    let will = Will {
+        topic: "w",
+        payload: b"gone",
+        qos: QoS::AtLeastOnce,
+        retain: true,
+        delay_s: 3,
+        expiry: Some(9),
+        props: PublishProps::default(),
+    };
+    let full = Connect {
+        will: Some(will),
+        username: Some("u"),
+        password: Some(b"p"),
+        session_expiry: Some(9),
+        receive_maximum: Some(3),
+        max_packet_size: Some(100),
+        topic_alias_maximum: 4,
+        request_problem_info: false,
+        request_response_info: true,
+        auth_method: Some("m"),
+        auth_data: Some(b"d"),
+        clean_start: false,
+        ..Connect::new(version, "id", 60)
+    };
+    for connect in [Connect::new(version, "", 0), full] {
+        let mut bytes = Vec::new();
+        connect.encode(&mut bytes);
+        out.push((0, bytes));
+    }
+    out
+}
+
+/// Steps as `bodies/server.rs` reads them, for each of its configurations.
+fn server() -> Vec<Vec<u8>> {
+    // A client: its number and kind of step in one byte. The two after CONNECT's first are will and limits.
+    let on = |client: u8, kind: u8| client << 5 | kind;
+    let connect = |client: u8, what: [u8; 3]| [on(client, 1), what[0], what[1], what[2]].to_vec();
+    let come = |first: [u8; 3], second: [u8; 3]| [connect(0, first), connect(1, second)].concat();
+    // Persistent v5 and v3.1.1 with wills, clean v3.1, limits and aliases.
+    let (five, four, three) = ([0x24, 0xC1, 0x80], [0x44, 0xAA, 8], [0x95, 0, 8]);
+    let limited = [0x60, 0xC8, 0xF4];
+    let talk = [
+        [on(1, 10), 0x31, 0x82],
+        [on(1, 10), 0x29, 0x41],
+        [on(0, 18), 0x10, 1],
+        [on(0, 18), 0x68, 0x92],
+        [on(0, 18), 0x90, 3],
+        [on(0, 27), 3, on(1, 7)],
+        [on(1, 25), 1, on(1, 7)],
+        [on(1, 26), 2, on(1, 7)],
+        [on(1, 28), 2, on(1, 29)],
+        [on(1, 16), 0x11, on(0, 29)],
+    ]
+    .concat();
+    let slow = [
+        &[on(1, 10), 0x03, 0x82, on(1, 3), 2, on(0, 31), on(0, 18), 0xD0, 1, on(0, 18), 0xD0, 2][..],
+        &[on(1, 3), 40, on(1, 7), on(1, 31), on(1, 4), on(1, 7)],
+    ]
+    .concat();
+    let away = [
+        &[on(1, 10), 0x03, 2, on(1, 0), on(0, 18), 0x90, 1, on(0, 18), 0x88, 2, on(0, 5), 0x9F][..],
+        &connect(1, four),
+        &[on(0, 30), 0, 9, on(1, 5), 0xFF, on(1, 7)],
+        &connect(2, five),
+        &connect(3, five),
+        &[on(2, 1), 4, 0xC0, 0, 0xC0, 0, on(3, 1), 2, 0, 0],
+    ]
+    .concat();
+    let mut all = Vec::new();
+    for config in 0..8u8 {
+        let pairs = [(five, four), (limited, five), (four, three), (three, limited)];
+        for (i, part) in [&talk, &slow, &away].into_iter().enumerate() {
+            let (first, second) = pairs[(usize::from(config) + i) % pairs.len()];
+            let flags = if i == 2 { 0xC0 } else { 0 };
+            all.push([vec![config | flags], come(first, second), part.clone()].concat());
+        }
+    }
+    all
+}
+
+fn config() -> Vec<Vec<u8>> {
+    [
+        "",
+        "# nothing\n\nlistener 1883\n",
+        "listener 1883 127.0.0.1\nmax_connections 5\nmount_point m/\nprotocol mqtt\nmax_qos 1\n",
+        "per_listener_settings true\nlistener 1\nallow_anonymous true\nauto_id_prefix x-\nlistener 2 ::1\n",
+        "log_dest file /tmp/x\nlog_dest topic\nlog_type debug\nlog_type all\nlog_timestamp_format %H:%M\nlog_facility 3\n",
+        "max_packet_size 0x100\nmax_keepalive 010\nmemory_limit 12k\npersistent_client_expiration 2w\nsys_interval 0\n",
+        "port 1884\nbind_address localhost\nsocket_domain ipv4\nbind_interface lo\nmax_topic_alias 5\n",
+        "listener 8883\ncafile /etc/ca.crt\ncertfile c\nkeyfile k\ntls_version tlsv1.2\n",
+        "password_file /etc/p\nacl_file /etc/a\npersistence true\nautosave_interval 30\n",
+        "connection a\naddress b:1883\ntopic # both 2\nplugin x.so\nplugin_opt_y z\n",
+        "lisstener 1\n",
+        "accept_protocol_versions 3,4, 5\nuse_username_as_clientid true\nmax_inflight_messages 70000\n",
+        "max_queued_messages 10\nmax_queued_messages 11\nmax_queued_bytes -1\nuser\n",
+        "\u{feff}retain_available false\r\nretain_expiry_interval 5\nqueue_qos0_messages 1\nallow_anonymous maybe\n",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
