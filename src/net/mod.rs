@@ -31,8 +31,13 @@ pub use listener::ListenError;
 const ACCEPTS_PER_TURN: usize = 64;
 /// What one read may bring in; shared by all connections.
 const SCRATCH: usize = 64 * 1024;
-/// Work one connection may cause in one turn, in packets, deliveries and table nodes.
+/// Work one connection may cause in one turn, in packets, deliveries and table nodes, when few are busy.
 const TURN_BUDGET: u32 = 4096;
+/// Work that all connections together may cause in one turn: the busy ones share it, so that a quiet one waits for
+/// milliseconds however many of them there are.
+const WORK_PER_TURN: u32 = 32 * 1024;
+/// The least share.
+const LEAST_BUDGET: u32 = 64;
 /// How long a connection that was told goodbye may take to go.
 const DRAIN_MS: u64 = 2000;
 /// How long to wait for a free descriptor before accepting again.
@@ -78,7 +83,30 @@ pub struct EventLoop {
     /// Accepting waits until then for a free descriptor.
     accept_paused_until_ms: Option<u64>,
     descriptors_noted_ms: Option<u64>,
+    work: Work,
     stop: bool,
+}
+
+/// How the work of a turn is shared out.
+struct Work {
+    /// What each connection gets.
+    share: u32,
+    /// What is left for all; who comes too late gets the least share.
+    left: u32,
+    /// Connections that did something in this turn.
+    busy: u32,
+}
+
+impl Work {
+    fn next_turn(&mut self) {
+        let share = (WORK_PER_TURN / self.busy.max(1)).clamp(LEAST_BUDGET, TURN_BUDGET);
+        *self = Work { share, left: WORK_PER_TURN, busy: 0 };
+    }
+
+    fn budget(&mut self) -> u32 {
+        self.busy = self.busy.saturating_add(1);
+        self.share.min(self.left).max(LEAST_BUDGET)
+    }
 }
 
 impl EventLoop {
@@ -117,6 +145,7 @@ impl EventLoop {
             spare: Vec::new(),
             accept_paused_until_ms: None,
             descriptors_noted_ms: None,
+            work: Work { share: TURN_BUDGET, left: WORK_PER_TURN, busy: 0 },
             stop: false,
         };
         let signal_fd = this.signals.as_raw_fd();
@@ -143,6 +172,7 @@ impl EventLoop {
     /// One wake-up. The order matters: what arrived is decided before anything is sent, everything is sent with one write
     /// for each connection, and a closed connection's slot is free only when no event of this batch can mean it.
     fn turn(&mut self) -> io::Result<()> {
+        self.work.next_turn();
         self.wait()?; //                       1. sleep until a socket, a signal or a deadline
         let now = clock::now(); //             2. what time it is, for everyone below
         self.take_events(now); //              3. signals, accepts, readable sockets
@@ -399,6 +429,7 @@ impl EventLoop {
     fn with_server<R>(&mut self, now: Now, id: ConnId, act: impl FnOnce(&mut Server, &mut Turn<'_>) -> R) -> Option<R> {
         let conn = self.conns.get_mut(id.0).filter(|conn| conn.stage == Stage::Open)?;
         let mut out = conn.outbox.take().or_else(|| self.spare.pop()).unwrap_or_default();
+        let given = self.work.budget();
         let mut turn = Turn {
             now,
             broker: &mut self.broker,
@@ -406,9 +437,10 @@ impl EventLoop {
             conn: id,
             config: &self.config,
             listener: &self.config.listeners[usize::from(conn.listener)],
-            budget: TURN_BUDGET,
+            budget: given,
         };
         let result = act(&mut conn.server, &mut turn);
+        self.work.left = self.work.left.saturating_sub(given.saturating_sub(turn.budget));
         self.put_back(id, out);
         Some(result)
     }
