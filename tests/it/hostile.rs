@@ -326,6 +326,62 @@ fn retained_look_ups_in_vain_stop_nobody() {
 }
 
 #[test]
+fn many_look_ups_at_once_stop_nobody() {
+    let broker = retaining(20_000);
+    let in_vain = |count| {
+        let filters = (0..count).flat_map(|_| [string("+/+/+/zz"), vec![0]].concat());
+        packet(0x82, &[0, 1].into_iter().chain(filters).collect::<Vec<u8>>())
+    };
+    // Many filters in one packet.
+    while_others_are_served(&broker, || {
+        let mut client = Client::connect(broker.addr(), 4, "search");
+        client.set_limit(DONE);
+        client.send(&in_vain(20_000));
+        assert_eq!(client.packet()[0], 0x90);
+    });
+    // Many clients, each with look-ups that go on for long.
+    while_others_are_served(&broker, || {
+        let mut searchers: Vec<Client> =
+            (0..200).map(|n| Client::connect(broker.addr(), 4, &format!("search-{n}"))).collect();
+        for client in &mut searchers {
+            client.send(&in_vain(100));
+        }
+        for client in &mut searchers {
+            client.set_limit(DONE);
+            assert_eq!(client.packet()[0], 0x90);
+            client.ping();
+        }
+    });
+    // Many packets of a client while its look-up goes on.
+    while_others_are_served(&broker, || {
+        let mut client = Client::connect(broker.addr(), 4, "search");
+        client.set_limit(DONE);
+        client.send(&in_vain(100));
+        assert_eq!(client.packet()[0], 0x90);
+        client.send(&(1..=4000).flat_map(|n| publish(4, 2, "q", n, b"")).collect::<Vec<u8>>());
+        for n in 1..=4000_u16 {
+            client.expect(&[&[0x40, 2][..], &n.to_be_bytes()].concat());
+        }
+    });
+}
+
+#[test]
+fn many_busy_clients_stop_nobody() {
+    let broker = Broker::start_with(QUIET);
+    let mut busy: Vec<Client> = (0..150).map(|n| Client::connect(broker.addr(), 4, &format!("busy-{n}"))).collect();
+    let work = publish(4, 0, "t", 0, b"x").repeat(4000);
+    while_others_are_served(&broker, || {
+        for client in &mut busy {
+            client.set_limit(DONE);
+            client.send(&work);
+        }
+        for client in &mut busy {
+            client.ping();
+        }
+    });
+}
+
+#[test]
 fn a_take_over_storm_ends_with_one_session() {
     let broker = Broker::start_with(&format!("{QUIET}\nsys_interval 1"));
     for (version, flags) in [(4, 2), (4, 0), (5, 2)] {
