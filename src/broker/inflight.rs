@@ -506,7 +506,7 @@ mod tests {
         let ids: Vec<PacketId> = (0..4).map(|_| send(&mut flow, &mut counter, QoS::ExactlyOnce)).collect();
         assert_eq!(flow.pubrec(ids[1], false), Acked::Done);
         flow.reconnect();
-        let mut next = |flow: &mut Flow| flow.next_resend(2).map(|d| d.id);
+        let next = |flow: &mut Flow| flow.next_resend(2).map(|d| d.id);
         assert_eq!([next(&mut flow), next(&mut flow), next(&mut flow)], [Some(1), Some(2), None]);
         assert_eq!(flow.pubrec(ids[0], false), Acked::Done);
         assert_eq!(next(&mut flow), None, "PUBREC frees no slot");

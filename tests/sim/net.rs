@@ -175,7 +175,8 @@ impl Net {
         }
         let bytes: Vec<u8> = conn.to_broker.drain(..n).collect();
         conn.fed += n as u64;
-        while conn.ends.pop_front_if(|end| *end <= conn.fed).is_some() {
+        while conn.ends.front().is_some_and(|end| *end <= conn.fed) {
+            conn.ends.pop_front();
             conn.last_packet_ms = self.now.mono_ms;
         }
         self.note(&bytes);
