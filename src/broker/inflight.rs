@@ -494,6 +494,37 @@ mod tests {
     }
 
     #[test]
+    fn qos_0_does_not_overtake_qos_0_that_was_kept() {
+        let mut flow = Flow::default();
+        flow.push(message(b"one", QoS::AtLeastOnce), false);
+        flow.push(message(b"kept", QoS::AtMostOnce), false);
+        flow.push(message(b"newer", QoS::AtMostOnce), true);
+        flow.check_invariants();
+        assert!(flow.next_queued(false).is_none());
+        let lens: Vec<u64> = std::iter::from_fn(|| flow.next_queued(true)).map(|d| d.payload_len()).collect();
+        assert_eq!(lens, [3, 4, 5]);
+        flow.push(message(b"zero", QoS::AtMostOnce), true);
+        assert_eq!(flow.queued(), 0, "it needs no window again");
+    }
+
+    #[test]
+    fn resending_keeps_to_a_smaller_window_but_pubrel_needs_none() {
+        let (mut flow, mut counter) = (Flow::default(), 0);
+        let ids: Vec<PacketId> = (0..4).map(|_| send(&mut flow, &mut counter, QoS::ExactlyOnce)).collect();
+        assert_eq!(flow.pubrec(ids[1], false), Acked::Done);
+        flow.reconnect();
+        let next = |flow: &mut Flow| flow.next_resend(2).map(|d| d.id);
+        assert_eq!([next(&mut flow), next(&mut flow), next(&mut flow)], [Some(1), Some(2), None]);
+        assert_eq!(flow.pubrec(ids[0], false), Acked::Done);
+        assert_eq!(next(&mut flow), None, "PUBREC frees no slot");
+        assert_eq!(flow.pubcomp(ids[0]), Acked::Done);
+        flow.check_invariants();
+        assert_eq!([next(&mut flow), next(&mut flow)], [Some(3), None]);
+        assert_eq!(flow.pubcomp(ids[1]), Acked::Done);
+        assert_eq!([next(&mut flow), next(&mut flow)], [Some(4), None]);
+    }
+
+    #[test]
     fn packet_identifiers_wrap_and_skip_those_in_use() {
         let (mut flow, mut counter) = (Flow::default(), 0);
         let stuck = send(&mut flow, &mut counter, QoS::AtLeastOnce);

@@ -360,7 +360,7 @@ impl Server {
         reason: ReasonCode,
     ) {
         if turn.broker.is_dirty(session) {
-            self.flush(turn);
+            self.flush_before_ack(turn, session);
         }
         if packet == PacketType::Puback || packet == PacketType::Pubrec {
             log::debug!("Sending {packet} to {} (m{}, rc{})", turn.broker.client_id(session), id.get(), reason.0);

@@ -33,7 +33,7 @@ pub(crate) enum Kind {
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-enum State {
+enum Awaits {
     Puback,
     Pubrec,
     Pubcomp,
@@ -42,7 +42,7 @@ enum State {
 struct Out {
     id: PacketId,
     message: usize,
-    state: State,
+    awaits: Awaits,
 }
 
 pub(crate) struct Client {
@@ -245,8 +245,8 @@ impl Client {
         let mut id = None;
         if draft.qos != QoS::AtMostOnce {
             let fresh = self.fresh_id();
-            let state = if draft.qos == QoS::AtLeastOnce { State::Puback } else { State::Pubrec };
-            self.out.push_back(Out { id: fresh, message: number, state });
+            let awaits = if draft.qos == QoS::AtLeastOnce { Awaits::Puback } else { Awaits::Pubrec };
+            self.out.push_back(Out { id: fresh, message: number, awaits });
             id = Some(fresh);
         }
         self.send_publish(Some(rng), net, oracle, number, id, draft.retain);
@@ -353,8 +353,8 @@ impl Client {
         match packet {
             Packet::Connack(connack) => self.on_connack(net, oracle, &connack),
             Packet::Publish(publish) => self.on_publish(net, oracle, &publish, at_ms),
-            Packet::Puback(ack) => self.finish(oracle, ack, State::Puback),
-            Packet::Pubcomp(ack) => self.finish(oracle, ack, State::Pubcomp),
+            Packet::Puback(ack) => self.finish(oracle, ack, Awaits::Puback),
+            Packet::Pubcomp(ack) => self.finish(oracle, ack, Awaits::Pubcomp),
             Packet::Pubrec(ack) => {
                 if ack.reason.is_error() {
                     assert_eq!(self.kind, Kind::Noise, "{}: {ack:?}", self.name);
@@ -362,8 +362,8 @@ impl Client {
                     return true;
                 }
                 if let Some(out) = self.out.iter_mut().find(|out| out.id == ack.id) {
-                    assert_ne!(out.state, State::Puback, "{}: {ack:?}", self.name);
-                    out.state = State::Pubcomp;
+                    assert_ne!(out.awaits, Awaits::Puback, "{}: {ack:?}", self.name);
+                    out.awaits = Awaits::Pubcomp;
                 } else {
                     assert!(!self.stable(), "{}: PUBREC for nothing: {ack:?}", self.name);
                 }
@@ -411,9 +411,9 @@ impl Client {
             self.out.clear();
             self.received.clear();
         }
-        let again: Vec<_> = self.out.iter().map(|out| (out.id, out.message, out.state)).collect();
-        for (id, message, state) in again {
-            if state == State::Pubcomp {
+        let again: Vec<_> = self.out.iter().map(|out| (out.id, out.message, out.awaits)).collect();
+        for (id, message, awaits) in again {
+            if awaits == Awaits::Pubcomp {
                 let mut bytes = Vec::new();
                 Ack::success(id).encode(&mut bytes, self.version, PacketType::Pubrel);
                 self.write(net, &bytes, None);
@@ -424,11 +424,11 @@ impl Client {
         }
     }
 
-    fn finish(&mut self, oracle: &mut Oracle, ack: Ack, state: State) {
+    fn finish(&mut self, oracle: &mut Oracle, ack: Ack, awaits: Awaits) {
         assert!(!ack.reason.is_error() || self.kind == Kind::Noise, "{}: {ack:?}", self.name);
-        let found = self.out.iter().position(|out| out.id == ack.id && out.state == state);
+        let found = self.out.iter().position(|out| out.id == ack.id && out.awaits == awaits);
         let Some(at) = found else {
-            assert!(!self.stable() || state == State::Pubcomp, "{}: PUBACK for nothing: {ack:?}", self.name);
+            assert!(!self.stable() || awaits == Awaits::Pubcomp, "{}: PUBACK for nothing: {ack:?}", self.name);
             return;
         };
         if let Some(out) = self.out.remove(at) {

@@ -344,7 +344,10 @@ impl Net {
             conn.ready = false;
             self.read(id.0, 0);
         }
+        let mut fired = 0;
         while let Some(entry) = self.timers.pop_due(self.now) {
+            fired += 1;
+            assert!(fired < 10_000, "a timer is due again and again");
             let id = ConnId(Key::from_bits(entry.id));
             match self.conns.get_mut(id.0) {
                 Some(conn) if conn.timer_ms == entry.deadline_ms => {

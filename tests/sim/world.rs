@@ -134,7 +134,8 @@ impl World {
             match client.kind {
                 Kind::Witness(q) => client.subscribe(&mut self.net, "w/#", qos(q), None),
                 Kind::Member => client.subscribe(&mut self.net, "$share/all/w/#", qos(QoS::ExactlyOnce), None),
-                Kind::Watcher => client.subscribe(&mut self.net, "will/#", qos(QoS::ExactlyOnce), None),
+                // Without a window that would hold a will up.
+                Kind::Watcher => client.subscribe(&mut self.net, "will/#", qos(QoS::AtMostOnce), None),
                 Kind::Publisher | Kind::Mortal | Kind::Noise => continue,
             }
             self.settle();

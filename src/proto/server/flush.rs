@@ -41,15 +41,7 @@ impl Server {
     fn fill(&mut self, turn: &mut Turn<'_>, session: SessionId, budget: &mut u32) -> bool {
         while turn.out.len() < HIGH_WATER {
             match turn.broker.pull(turn.now, session, budget) {
-                Pulled::Item(Outgoing::Publish { msg, id, qos, retain, dup, sub_id }) => {
-                    self.deliver(turn, session, Delivery { msg, id, qos, retain, dup, sub_id });
-                }
-                Pulled::Item(Outgoing::Pubrel(id)) => {
-                    log::debug!("Sending PUBREL to {} (m{})", turn.broker.client_id(session), id.get());
-                    let ack = Ack { id, reason: ReasonCode::SUCCESS };
-                    ack.encode(turn.out.packet(), self.version, PacketType::Pubrel);
-                    turn.broker.stats.packets_out += 1;
-                }
+                Pulled::Item(item) => self.send(turn, session, item),
                 Pulled::Empty => {
                     turn.broker.set_clean(session);
                     return false;
@@ -62,6 +54,33 @@ impl Server {
             }
         }
         true
+    }
+
+    /// Sends what the session has before an acknowledgement, without looking for retained messages: those have their turn
+    /// at the flush, for which the connection stays listed.
+    pub(super) fn flush_before_ack(&mut self, turn: &mut Turn<'_>, session: SessionId) {
+        if self.waits(PacketType::Connack) || self.waits(PacketType::Suback) {
+            return;
+        }
+        let mut no_looks = 0;
+        while turn.out.len() < HIGH_WATER {
+            let Pulled::Item(item) = turn.broker.pull(turn.now, session, &mut no_looks) else { return };
+            self.send(turn, session, item);
+        }
+    }
+
+    fn send(&mut self, turn: &mut Turn<'_>, session: SessionId, item: Outgoing) {
+        match item {
+            Outgoing::Publish { msg, id, qos, retain, dup, sub_id } => {
+                self.deliver(turn, session, Delivery { msg, id, qos, retain, dup, sub_id });
+            }
+            Outgoing::Pubrel(id) => {
+                log::debug!("Sending PUBREL to {} (m{})", turn.broker.client_id(session), id.get());
+                let ack = Ack { id, reason: ReasonCode::SUCCESS };
+                ack.encode(turn.out.packet(), self.version, PacketType::Pubrel);
+                turn.broker.stats.packets_out += 1;
+            }
+        }
     }
 
     fn release_deferred(&mut self, turn: &mut Turn<'_>) {

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use super::{Handled, Server, acknowledged};
 use crate::broker::message::{Msg, NewMessage};
 use crate::broker::{Acked, Received, SessionId, auth};
-use crate::notice;
 use crate::proto::{CloseReason, Turn};
 use crate::wire::acks::Ack;
 use crate::wire::packet::PacketType;
@@ -191,8 +190,9 @@ fn refusal(turn: &Turn<'_>, topic: &str, publish: &Publish<'_>) -> Option<Reason
     if !auth::may_publish(topic) {
         return Some(ReasonCode::NOT_AUTHORIZED);
     }
-    if turn.broker.over_memory() {
-        notice!("Refusing a message on '{topic}': memory_limit is reached.");
+    // To remove a retained message frees memory, so it is allowed even then.
+    let removes = publish.retain && publish.payload.is_empty();
+    if turn.broker.over_memory() && !removes {
         return Some(ReasonCode::QUOTA_EXCEEDED);
     }
     None
