@@ -30,7 +30,7 @@ fn mutate(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
         let len = random.below(9).min(data.len() - at);
         match random.below(6) {
             0 => data.truncate(at),
-            1 => data.insert(at, random.below(256) as u8),
+            1 => data.insert(at, random.0.to_le_bytes()[3]),
             2 => drop(data.drain(at..at + len)),
             3 => {
                 let other = &seeds[random.below(seeds.len())];

@@ -45,7 +45,8 @@ fn bytes(version: ProtocolVersion) -> Vec<(u8, Vec<u8>)> {
     let mut out = Vec::new();
     let mut put = |role: u8, first: u8, v3: &[u8], five: &[u8]| {
         let body = if v5 { five } else { v3 };
-        out.push((role, [&[first, body.len() as u8], body].concat()));
+        let len = u8::try_from(body.len()).expect("a short packet");
+        out.push((role, [&[first, len], body].concat()));
     };
     let alias = &[0, 1, b'a', 3, 0x23, 0, 1, b'x'];
     let long = [
