@@ -13,8 +13,8 @@ use crate::wire::{ProtocolVersion, QoS};
 /// and only until it has read them.
 const MAX_REPLAYS: usize = 100_000;
 
-/// Retained topics looked at to find out whether a filter has any.
-const FIRST_LOOK: u32 = 64;
+/// A filter that is done within this many look-ups needs no replay.
+const FIRST_LOOK: u32 = 4;
 
 /// One filter to subscribe to; checked, mount point included.
 #[derive(Clone, Copy, Debug)]
@@ -35,13 +35,7 @@ pub struct SubscribeRefused;
 
 impl Broker {
     /// Adds or replaces a subscription; retained messages follow with the next [`Broker::pull`]s. Returns the granted QoS.
-    /// `budget` is charged for a first look whether there are any; without it they are looked for later.
-    pub fn subscribe(
-        &mut self,
-        id: SessionId,
-        request: SubscribeRequest<'_>,
-        budget: &mut u32,
-    ) -> Result<QoS, SubscribeRefused> {
+    pub fn subscribe(&mut self, id: SessionId, request: SubscribeRequest<'_>) -> Result<QoS, SubscribeRefused> {
         if self.over_memory() {
             return Err(SubscribeRefused);
         }
@@ -66,11 +60,12 @@ impl Broker {
             _ => false,
         };
         if wanted && request.share.is_none() {
-            // One look tells all about a filter without wildcards.
-            let share = (*budget).clamp(1, FIRST_LOOK);
+            // One look tells all about a filter without wildcards; for others there are as many as the turn has left.
+            let exact = !request.filter.contains(['+', '#']);
+            let share = if exact { 1 } else { self.looks_left.min(FIRST_LOOK) };
             let (mut left, mut cursor) = (share, Cursor::default());
             let found = self.retained.scan(request.filter, &mut cursor, &mut left);
-            *budget = budget.saturating_sub(share - left);
+            self.looks_left = self.looks_left.saturating_sub(share - left);
             if !matches!(found, super::retain::Step::Done) {
                 session.flow_mut().replays.push_back(Replay {
                     filter: request.filter.into(),

@@ -52,7 +52,7 @@ impl World {
 
     fn subscribe(&mut self, session: SessionId, share: Option<&str>, filter: &str, qos: QoS) {
         let options = SubOptions { qos, ..SubOptions::default() };
-        self.broker.subscribe(session, SubscribeRequest { filter, share, options, id: 0 }, &mut 1000).unwrap();
+        self.broker.subscribe(session, SubscribeRequest { filter, share, options, id: 0 }).unwrap();
     }
 
     fn publish(&mut self, topic: &str, qos: QoS) {

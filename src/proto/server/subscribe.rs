@@ -13,14 +13,11 @@ use crate::{log_subscribe, log_unsubscribe};
 
 /// Work charged for one filter.
 const FILTER_WORK: u32 = 4;
-/// Retained topics looked at before the SUBACK of one packet, however many filters it has.
-const RETAINED_BUDGET: u32 = 20_000;
 
 impl Server {
     pub(super) fn on_subscribe(&mut self, turn: &mut Turn<'_>, session: SessionId, packet: &Subscribe<'_>) -> Handled {
         log::debug!("Received SUBSCRIBE from {}", turn.broker.client_id(session));
         let mut codes = Vec::new();
-        let mut budget = RETAINED_BUDGET;
         for item in packet.filters() {
             let (filter, wanted) = item?;
             let mounted = mounted(turn, filter);
@@ -36,7 +33,7 @@ impl Server {
             };
             let request = SubscribeRequest { filter, share, options, id: packet.subscription_id.unwrap_or(0) };
             turn.charge(FILTER_WORK);
-            codes.push(match turn.broker.subscribe(session, request, &mut budget) {
+            codes.push(match turn.broker.subscribe(session, request) {
                 Ok(qos) => {
                     log::debug!("\t{filter} (QoS {})", qos as u8);
                     log_subscribe!("{} {} {filter}", turn.broker.client_id(session), qos as u8);
