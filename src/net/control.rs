@@ -5,7 +5,7 @@ use std::io::Write;
 use mio::{Interest, Token};
 
 use super::listener::ListenSocket;
-use super::{EventLoop, FIRST_LISTENER, ListenError};
+use super::{EventLoop, FIRST_LISTENER, ListenError, MAX_LISTENERS};
 use crate::broker::ConnId;
 use crate::config::{self, Config};
 use crate::logging;
@@ -26,6 +26,9 @@ impl EventLoop {
         }
         if self.listeners.is_empty() {
             return Err(last.unwrap_or_else(ListenError::nothing_to_listen_on));
+        }
+        if self.listeners.len() > MAX_LISTENERS {
+            return Err(ListenError::too_many());
         }
         for (at, listener) in self.listeners.iter_mut().enumerate() {
             self.poll

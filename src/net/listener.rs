@@ -25,6 +25,12 @@ impl ListenError {
         describe(error)
     }
 
+    /// More listening sockets than the loop can tell apart.
+    pub(crate) fn too_many() -> ListenError {
+        let what = format!("Error: At most {} listening sockets can be opened.", super::MAX_LISTENERS);
+        ListenError { what, hint: Some("Each address that a listener's host name stands for counts as one.") }
+    }
+
     /// No listener could be opened.
     pub(crate) fn nothing_to_listen_on() -> ListenError {
         ListenError { what: "Error: Unable to start any listening sockets, exiting.".into(), hint: None }

@@ -43,9 +43,12 @@ const DRAIN_MS: u64 = 2000;
 /// How long to wait for a free descriptor before accepting again.
 const ACCEPT_PAUSE_MS: u64 = 500;
 
-/// The tokens above every slab index.
+/// Tokens that no connection can have: a connection's token is its slab key, and the indices from the slab's capacity on
+/// are never used.
 const SIGNALS: Token = Token(u32::MAX as usize);
 const FIRST_LISTENER: usize = Slab::<Conn>::CAPACITY as usize;
+/// The most listening sockets: so many tokens there are.
+const MAX_LISTENERS: usize = 1024;
 
 /// What an event said; copied out, so that connections can be changed while the list is walked.
 #[derive(Clone, Copy)]
@@ -172,7 +175,6 @@ impl EventLoop {
     /// One wake-up. The order matters: what arrived is decided before anything is sent, everything is sent with one write
     /// for each connection, and a closed connection's slot is free only when no event of this batch can mean it.
     fn turn(&mut self) -> io::Result<()> {
-        self.work.next_turn();
         self.wait()?; //                       1. sleep until a socket, a signal or a deadline
         let now = clock::now(); //             2. what time it is, for everyone below
         self.take_events(now); //              3. signals, accepts, readable sockets
@@ -217,6 +219,7 @@ impl EventLoop {
     }
 
     fn take_events(&mut self, now: Now) {
+        self.work.next_turn();
         let heap = crate::os::alloc::current_bytes() as u64;
         (self.broker.stats.heap, self.broker.stats.heap_maximum) = (heap, crate::os::alloc::maximum_bytes() as u64);
         if self.batch.iter().any(|event| event.token == SIGNALS) {
@@ -238,7 +241,6 @@ impl EventLoop {
         token.0.checked_sub(FIRST_LISTENER).filter(|at| *at < self.listeners.len())
     }
 
-    /// The slab index of a token never reaches the listeners' tokens, but its generation lies above: look there first.
     fn conn_event(&mut self, now: Now, event: Event) {
         let Ok(bits) = u32::try_from(event.token.0) else { return };
         let id = ConnId(Key::from_bits(bits));

@@ -292,7 +292,11 @@ pub fn decode_suback(version: ProtocolVersion, body: &[u8]) -> Result<Suback<'_>
 /// # Errors
 /// The fault.
 pub fn decode_unsuback(version: ProtocolVersion, body: &[u8]) -> Result<Unsuback<'_>, DecodeError> {
-    decode_answer(version, PacketType::Unsuback, body).map(|(id, codes)| Unsuback { id, codes })
+    let (id, codes) = decode_answer(version, PacketType::Unsuback, body)?;
+    if version != ProtocolVersion::V5 && !codes.is_empty() {
+        return Err(DecodeError::Length(PacketType::Unsuback));
+    }
+    Ok(Unsuback { id, codes })
 }
 
 /// Appends a SUBACK. Before version 5 every failure is 0x80, the only one there is.
