@@ -104,7 +104,7 @@ fn enqueue(
     let flow = session.flow_mut();
     flow.push(delivery, express);
     if online {
-        let len = if express { flow.queued_qos0() } else { flow.queued() };
+        let len = if express && flow.takes_express() { flow.queued_qos0() } else { flow.queued() };
         *pressure = pressure.saturating_add(pressure_of(settings, len));
     }
     mark_dirty(dirty, session);
@@ -115,7 +115,7 @@ fn has_room(settings: &Global, session: &Session, express: bool) -> bool {
     let Some(flow) = &session.flow else { return true };
     let max = settings.max_queued_messages as usize;
     let max_bytes = u64::from(settings.max_queued_bytes);
-    if express {
+    if express && flow.takes_express() {
         return max == 0 || flow.queued_qos0() < max;
     }
     let window = if session.online() { usize::from(session.window) } else { 0 };

@@ -172,12 +172,17 @@ impl Flow {
         self.sent_bytes
     }
 
+    /// Whether QoS 0 for a connected client has its own queue at the moment.
+    pub(crate) fn takes_express(&self) -> bool {
+        self.kept_qos0 == 0
+    }
+
     /// Appends a message. QoS 0 for a connected client goes to its own queue (`express`), since it needs no window, unless
     /// it would overtake QoS 0 messages that came before [MQTT-4.6.0-5].
     pub(crate) fn push(&mut self, mut delivery: Delivery, express: bool) {
         delivery.id = self.arrivals;
         self.arrivals = self.arrivals.wrapping_add(1);
-        if express && self.kept_qos0 == 0 {
+        if express && self.takes_express() {
             self.qos0.push_back(delivery);
         } else {
             self.kept_qos0 += u32::from(delivery.flags.qos() == QoS::AtMostOnce);

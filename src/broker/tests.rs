@@ -249,3 +249,29 @@ fn the_window_closes_and_an_acknowledgement_opens_it() {
     assert_eq!(world.broker.puback(a, PacketId::MIN), Acked::Done);
     assert_eq!(world.topics(a).len(), 1);
 }
+
+#[test]
+fn qos_0_that_waits_behind_a_closed_window_is_bounded_too() {
+    let settings = Global { sys_interval: 0, max_queued_messages: 2, queue_qos0_messages: true, ..Global::default() };
+    let mut world = World::with(settings);
+    let a = world.connect("a", 100);
+    world.subscribe(a.0, None, "#", QoS::AtLeastOnce);
+    world.drop_conn(a);
+    world.publish("1", QoS::AtLeastOnce);
+    world.publish("0", QoS::AtMostOnce);
+    let mut request = world.request("a", 100);
+    request.window = 1;
+    world.broker.connect(world.now, request).unwrap();
+    assert_eq!(world.topics(a.0), ["1", "0"]);
+    world.publish("1", QoS::AtLeastOnce);
+    let conn = world.broker.conn_of(a.0).unwrap();
+    world.drop_conn((a.0, conn));
+    world.publish("0", QoS::AtMostOnce);
+    let mut request = world.request("a", 100);
+    request.window = 1;
+    world.broker.connect(world.now, request).unwrap();
+    for _ in 0..100 {
+        world.publish("0", QoS::AtMostOnce);
+    }
+    assert!(world.broker.queued(a.0) <= 3, "{} wait", world.broker.queued(a.0));
+}
