@@ -408,8 +408,13 @@ fn a_take_over_storm_ends_with_one_session() {
         });
         assert_eq!(alive.len(), 1);
         let survivor = alive[0].local_port();
+        let gone = || ports.iter().filter(|port| **port != survivor);
+        // The lines reach us through a pipe, a moment after the connections ended.
+        for port in gone() {
+            broker.wait_for_log(&format!("[127.0.0.1:{port}] disconnected"), Duration::from_secs(5));
+        }
         let log = broker.log_text();
-        for port in ports.into_iter().filter(|port| *port != survivor) {
+        for port in gone() {
             let mark = format!("[127.0.0.1:{port}] disconnected");
             let lines: Vec<&str> = log.lines().filter(|line| line.contains(&mark)).collect();
             assert_eq!(lines.len(), 1, "{lines:?}");
