@@ -173,7 +173,7 @@ impl EventLoop {
     }
 
     /// One wake-up. The order matters: what arrived is decided before anything is sent, everything is sent with one write
-    /// for each connection, and a closed connection's slot is free only when no event of this batch can mean it.
+    /// for each connection (earlier only when a queue fills up, see `feed`), and a closed connection's slot is free only when no event of this batch can mean it.
     fn turn(&mut self) -> io::Result<()> {
         self.wait()?; //                       1. sleep until a socket, a signal or a deadline
         let now = clock::now(); //             2. what time it is, for everyone below

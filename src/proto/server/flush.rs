@@ -1,24 +1,13 @@
 //! Step 7 of a PUBLISH: from the session's queues to the outbox.
 
 use super::{HIGH_WATER, Server};
-use crate::broker::message::Msg;
 use crate::broker::{Outgoing, Pulled, SessionId};
 use crate::notice;
 use crate::proto::Turn;
 use crate::wire::acks::Ack;
 use crate::wire::packet::PacketType;
 use crate::wire::publish::{PublishHead, encode_publish, publish_len};
-use crate::wire::{PacketId, ProtocolVersion, QoS, ReasonCode};
-
-/// A PUBLISH on its way out.
-struct Delivery {
-    msg: Msg,
-    id: Option<PacketId>,
-    qos: QoS,
-    retain: bool,
-    dup: bool,
-    sub_id: u32,
-}
+use crate::wire::{PacketId, ProtocolVersion, ReasonCode};
 
 impl Server {
     /// Releases acknowledgements that may leave, then encodes what the session has for the client until the outbox has
@@ -71,9 +60,7 @@ impl Server {
 
     fn send(&mut self, turn: &mut Turn<'_>, session: SessionId, item: Outgoing) {
         match item {
-            Outgoing::Publish { msg, id, qos, retain, dup, sub_id } => {
-                self.deliver(turn, session, Delivery { msg, id, qos, retain, dup, sub_id });
-            }
+            Outgoing::Publish { .. } => self.deliver(turn, session, item),
             Outgoing::Pubrel(id) => {
                 log::debug!("Sending PUBREL to {} (m{})", turn.broker.client_id(session), id.get());
                 let ack = Ack { id, reason: ReasonCode::SUCCESS };
@@ -95,8 +82,8 @@ impl Server {
         }
     }
 
-    fn deliver(&mut self, turn: &mut Turn<'_>, session: SessionId, delivery: Delivery) {
-        let Delivery { msg, id, qos, retain, dup, sub_id } = delivery;
+    fn deliver(&mut self, turn: &mut Turn<'_>, session: SessionId, publish: Outgoing) {
+        let Outgoing::Publish { msg, id, qos, retain, dup, sub_id } = publish else { return };
         let v5 = self.version == ProtocolVersion::V5;
         let mount = turn.listener.mount_point.as_deref().unwrap_or_default();
         let topic = msg.topic().strip_prefix(mount).unwrap_or(msg.topic());
