@@ -70,6 +70,11 @@ pub enum Action {
         /// The session of the new connection.
         by: SessionId,
     },
+    /// An operator wants the connection closed.
+    Kick {
+        /// The connection.
+        conn: ConnId,
+    },
 }
 
 /// The core. Owns every table; see the module documentation.

@@ -184,8 +184,10 @@ pub enum Feature {
     Bridges,
     /// MQTT over WebSockets.
     Websockets,
-    /// The HTTP listener for status pages.
+    /// The HTTP API of C Mosquitto 2.1.
     HttpApi,
+    /// The listener that tells Prometheus how the broker is.
+    Metrics,
     /// Listeners on UNIX sockets.
     UnixSockets,
     /// The PROXY protocol.
@@ -197,6 +199,15 @@ pub enum Feature {
 }
 
 impl Feature {
+    /// True when this build has it.
+    pub(super) const fn is_built(self) -> bool {
+        match self {
+            Feature::Metrics => cfg!(feature = "metrics"),
+            Feature::ControlApi => cfg!(feature = "control"),
+            _ => false,
+        }
+    }
+
     /// What the feature is called, and for what will never be built, what to do instead.
     const fn words(self) -> (&'static str, Option<&'static str>) {
         match self {
@@ -211,7 +222,8 @@ impl Feature {
             Feature::Persistence => ("persistence", None),
             Feature::Bridges => ("bridges", None),
             Feature::Websockets => ("WebSockets", None),
-            Feature::HttpApi => ("the HTTP API", None),
+            Feature::HttpApi => ("the HTTP API", Some("Use a listener with 'protocol metrics' instead.")),
+            Feature::Metrics => ("the metrics page", None),
             Feature::UnixSockets => ("UNIX sockets", None),
             Feature::Proxy => ("the PROXY protocol", None),
             Feature::ControlApi => ("the control API", None),

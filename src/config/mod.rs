@@ -50,6 +50,8 @@ pub struct Global {
     pub clientid_prefixes: Option<String>,
     /// `[conf: connection_messages]`.
     pub connection_messages: bool,
+    /// `[conf: enable_control_api]`: the topic `$CONTROL/broker/v1` answers.
+    pub enable_control_api: bool,
     /// `[conf: global_max_clients]`; `None` is unlimited.
     pub global_max_clients: Option<u32>,
     /// `[conf: global_max_connections]`; `None` is unlimited.
@@ -82,6 +84,8 @@ pub struct Global {
     pub retain_available: bool,
     /// `[conf: retain_expiry_interval]` in seconds (minutes in the file); `None` is off.
     pub retain_expiry_interval: Option<u32>,
+    /// `[conf: strict_conformance]`: the letter of the specifications instead of Mosquitto's tolerances.
+    pub strict_conformance: bool,
     /// `[conf: sys_interval]` in seconds; 0 switches `$SYS` off.
     pub sys_interval: u16,
     /// `[conf: upgrade_outgoing_qos]`.
@@ -101,6 +105,7 @@ impl Default for Global {
             auto_id_prefix: "auto-".into(),
             clientid_prefixes: None,
             connection_messages: true,
+            enable_control_api: false,
             global_max_clients: None,
             global_max_connections: None,
             max_inflight_bytes: 0,
@@ -117,6 +122,7 @@ impl Default for Global {
             queue_qos0_messages: false,
             retain_available: true,
             retain_expiry_interval: None,
+            strict_conformance: false,
             sys_interval: 10,
             upgrade_outgoing_qos: false,
             user: "mosquitto".into(),
@@ -214,6 +220,8 @@ pub struct Listener {
     pub port: u16,
     /// Host name or address; `None` is every address.
     pub host: Option<String>,
+    /// `[conf: protocol]`.
+    pub protocol: Protocol,
     /// `[conf: socket_domain]`.
     pub socket_domain: SocketDomain,
     /// `[conf: bind_interface]`.
@@ -247,6 +255,7 @@ impl Listener {
         Listener {
             port,
             host,
+            protocol: Protocol::Mqtt,
             socket_domain: SocketDomain::Any,
             bind_interface: None,
             max_connections: None,
@@ -261,6 +270,15 @@ impl Listener {
             use_username_as_clientid: false,
         }
     }
+}
+
+/// `[conf: protocol]`: what is spoken on a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT, all versions.
+    Mqtt,
+    /// HTTP for whoever watches the broker: `/metrics` and `/healthz`.
+    Metrics,
 }
 
 /// `[conf: socket_domain]`.

@@ -112,12 +112,16 @@ impl OptionRow {
     }
 
     const fn needs(mut self, feature: Feature) -> Self {
-        self.lack = Some(Lack::Error(feature));
+        if !feature.is_built() {
+            self.lack = Some(Lack::Error(feature));
+        }
         self
     }
 
     const fn wants(mut self, feature: Feature) -> Self {
-        self.lack = Some(Lack::Warning(feature));
+        if !feature.is_built() {
+            self.lack = Some(Lack::Warning(feature));
+        }
         self
     }
 }
@@ -270,7 +274,8 @@ pub static OPTIONS: &[OptionRow] = &[
     row("crlfile", ListenerOrDefault, FILE, "none").needs(Feature::Tls),
     row("dhparamfile", Listener, Kind::Gone("dhparamfile is no longer required."), "none").fixed(),
     row("disable_client_cert_date_checks", Listener, ANY_BOOL, "false").needs(Feature::Tls),
-    row("enable_control_api", Global, ANY_BOOL, "false").wants(Feature::ControlApi),
+    row("enable_control_api", Global, Kind::Bool(|p, v| set(&mut p.config.global.enable_control_api, v)), "false")
+        .wants(Feature::ControlApi),
     row("enable_proxy_protocol", Listener, any_int(1, 2, "version"), "none").needs(Feature::Proxy),
     row(
         "global_max_clients",
@@ -285,7 +290,7 @@ pub static OPTIONS: &[OptionRow] = &[
         "-1",
     ),
     row("global_plugin", Global, FILE, "none").fixed().needs(Feature::Plugins),
-    row("http_dir", Listener, DIRECTORY, "none").fixed().once().wants(Feature::HttpApi),
+    row("http_dir", Listener, DIRECTORY, "none").fixed().once().wants(Feature::Websockets),
     row("idle_timeout", Bridge, any_int(i32::MIN, i32::MAX, "seconds"), "60").needs(Feature::Bridges),
     row("include_dir", Global, Kind::Text("directory", |_, _| done()), "none"),
     row("keepalive_interval", Bridge, any_int(i32::MIN, 65535, "seconds"), "60").needs(Feature::Bridges),
@@ -395,8 +400,13 @@ pub static OPTIONS: &[OptionRow] = &[
     row("plugin_opt_*", Plugin, ANY_TEXT, "none").alias(&["auth_opt_*"]).fixed().needs(Feature::Plugins),
     row("plugin_use", Listener, ANY_TEXT, "none").fixed().needs(Feature::Plugins),
     row("port", Global, int(0, 65535, "port", store::port), "1883").fixed().deprecated("Use 'listener' instead."),
-    row("protocol", ListenerOrDefault, Kind::Choice(&["mqtt", "websockets", "http_api"], store::protocol), "mqtt")
-        .fixed(),
+    row(
+        "protocol",
+        ListenerOrDefault,
+        Kind::Choice(&["mqtt", "websockets", "http_api", "metrics"], store::protocol),
+        "mqtt",
+    )
+    .fixed(),
     row("proxy_protocol_v2_require_tls", Listener, ANY_BOOL, "false").needs(Feature::Proxy),
     row("psk_file", GlobalOrListener, FILE, "none").needs(Feature::TlsPsk),
     row("psk_hint", ListenerOrDefault, ANY_TEXT, "none").fixed().once().needs(Feature::TlsPsk),
@@ -413,6 +423,7 @@ pub static OPTIONS: &[OptionRow] = &[
     row("set_tcp_nodelay", Global, Kind::Bool(store::set_tcp_nodelay), "true"),
     row("socket_domain", ListenerOrDefault, Kind::Choice(&["ipv4", "ipv6"], store::socket_domain), "none").fixed(),
     row("start_type", Bridge, any_of(&["automatic", "lazy", "once"]), "automatic").needs(Feature::Bridges),
+    row("strict_conformance", Global, Kind::Bool(|p, v| set(&mut p.config.global.strict_conformance, v)), "false"),
     row(
         "sys_interval",
         Global,

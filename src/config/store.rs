@@ -2,7 +2,7 @@
 
 use super::error::{ErrorKind, Feature, Severity};
 use super::parse::Parser;
-use super::{Log, LogTypes, SocketDomain, value};
+use super::{Log, LogTypes, Protocol, SocketDomain, value};
 use crate::wire::QoS;
 
 /// What storing a value ends with.
@@ -66,12 +66,15 @@ pub(super) fn bind_address(p: &mut Parser, host: &str) -> Done {
 }
 
 /// `protocol`: anything but `mqtt` is another kind of listener.
-pub(super) fn protocol(_: &mut Parser, word: &str) -> Done {
-    match word {
-        "websockets" => Err(ErrorKind::Unavailable(Feature::Websockets)),
-        "http_api" => Err(ErrorKind::Unavailable(Feature::HttpApi)),
-        _ => done(),
-    }
+pub(super) fn protocol(p: &mut Parser, word: &str) -> Done {
+    let protocol = match word {
+        "websockets" => return Err(ErrorKind::Unavailable(Feature::Websockets)),
+        "http_api" => return Err(ErrorKind::Unavailable(Feature::HttpApi)),
+        "metrics" if Feature::Metrics.is_built() => Protocol::Metrics,
+        "metrics" => return Err(ErrorKind::Unavailable(Feature::Metrics)),
+        _ => Protocol::Mqtt,
+    };
+    set(&mut p.listener().protocol, protocol)
 }
 
 pub(super) fn socket_domain(p: &mut Parser, word: &str) -> Done {

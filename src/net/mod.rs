@@ -295,17 +295,18 @@ impl EventLoop {
         (self.broker.stats.waiting_packets, self.broker.stats.waiting_bytes) = (packets, bytes);
     }
 
-    /// Closes the connections whose sessions others have now.
-    fn run_take_overs(&mut self, now: Now) {
+    /// Closes the connections that the core wants closed.
+    fn run_closes(&mut self, now: Now) {
         while let Some(action) = self.broker.take_action() {
             match action {
                 Action::TakeOver { conn, by } => self.close(now, conn, &CloseReason::TakenOver { by }),
+                Action::Kick { conn } => self.close(now, conn, &CloseReason::Kicked),
             }
         }
     }
 
     fn run_actions(&mut self, now: Now) {
-        self.run_take_overs(now);
+        self.run_closes(now);
         let broker = &mut self.broker;
         crate::logging::drain_topic_lines(&mut |suffix, line| broker.publish_log(now, suffix, line));
     }

@@ -74,7 +74,7 @@ impl EventLoop {
         let flow = self.with_server(now, id, |server, turn| server.on_bytes(turn, input));
         self.scratch = scratch;
         // At once: later both sessions may have ended, and with them the client id that the log has to name.
-        self.run_take_overs(now);
+        self.run_closes(now);
         let Some(conn) = self.conns.get_mut(id.0) else { return false };
         if conn.outbox.is_some() {
             self.list_for_flush(id);

@@ -40,6 +40,12 @@ pub enum CloseReason {
         /// The session of the new connection.
         by: SessionId,
     },
+    /// An operator sent the client away.
+    Kicked,
+    /// After a reload the client is no longer allowed to be here.
+    NoLongerAllowed,
+    /// More QoS 1 and 2 messages at once than the receive maximum [MQTT-3.3.4-9], with `strict_conformance`.
+    ReceiveMaximumExceeded,
     /// PUBLISH with a QoS above `max_qos` [MQTT-3.2.2-11].
     QosNotSupported,
     /// Retained PUBLISH with `retain_available false` [MQTT-3.2.2-14].
@@ -93,6 +99,9 @@ impl CloseReason {
             R::Decode(error) => return error.reason(),
             R::ProtocolError => ReasonCode::PROTOCOL_ERROR,
             R::TakenOver { .. } => ReasonCode::SESSION_TAKEN_OVER,
+            R::Kicked => ReasonCode::ADMINISTRATIVE_ACTION,
+            R::NoLongerAllowed => ReasonCode::NOT_AUTHORIZED,
+            R::ReceiveMaximumExceeded => ReasonCode::RECEIVE_MAXIMUM_EXCEEDED,
             R::QosNotSupported => ReasonCode::QOS_NOT_SUPPORTED,
             R::RetainNotSupported => ReasonCode::RETAIN_NOT_SUPPORTED,
             R::TopicAliasInvalid => ReasonCode::TOPIC_ALIAS_INVALID,
@@ -105,7 +114,7 @@ impl CloseReason {
     /// connection counts.
     #[must_use]
     pub fn publishes_will(&self) -> bool {
-        !matches!(self, CloseReason::Disconnect { with_will: false, .. })
+        !matches!(self, CloseReason::Disconnect { with_will: false, .. } | CloseReason::NoLongerAllowed)
     }
 }
 
@@ -114,12 +123,14 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use CloseReason as R;
         const DISALLOWED: &str = "used disallowed feature (QoS too high, retain not supported, or bad AUTH method).";
-        if let R::Disconnect { .. } = self {
+        if let R::Disconnect { .. } | R::NoLongerAllowed = self {
             return f.write_str("disconnected.");
         }
         f.write_str("disconnected: ")?;
         match self {
-            R::Disconnect { .. } => Ok(()),
+            R::Disconnect { .. } | R::NoLongerAllowed => Ok(()),
+            R::Kicked => f.write_str("administrative action."),
+            R::ReceiveMaximumExceeded => f.write_str("receive maximum exceeded."),
             R::ClosedByClient => f.write_str("connection closed by client."),
             R::Socket(text) => write!(f, "{text}."),
             R::Timeout => f.write_str("exceeded timeout."),

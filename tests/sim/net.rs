@@ -361,8 +361,11 @@ impl Net {
             }
         }
         self.broker.on_timers(self.now);
-        while let Some(Action::TakeOver { conn, by }) = self.broker.take_action() {
-            self.close(conn, &CloseReason::TakenOver { by });
+        while let Some(action) = self.broker.take_action() {
+            match action {
+                Action::TakeOver { conn, by } => self.close(conn, &CloseReason::TakenOver { by }),
+                Action::Kick { conn } => self.close(conn, &CloseReason::Kicked),
+            }
         }
         let mut list = std::mem::take(&mut self.to_flush);
         self.broker.take_dirty(&mut list);

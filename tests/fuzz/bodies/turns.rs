@@ -160,6 +160,7 @@ impl Loop {
         while let Some(action) = self.broker.take_action() {
             match action {
                 Action::TakeOver { conn, by } => self.close(conn, &CloseReason::TakenOver { by }),
+                Action::Kick { conn } => self.close(conn, &CloseReason::Kicked),
             }
         }
         let mut list = std::mem::take(&mut self.to_flush);
