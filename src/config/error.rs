@@ -200,6 +200,8 @@ pub enum Feature {
 
 impl Feature {
     /// True when this build has it.
+    // Each arm is a switch of the build, not a pattern.
+    #[allow(clippy::match_like_matches_macro)]
     pub(super) const fn is_built(self) -> bool {
         match self {
             Feature::Metrics => cfg!(feature = "metrics"),
