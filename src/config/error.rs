@@ -80,6 +80,8 @@ pub enum ErrorKind {
     Directory(String),
     /// The option needs something that is not built in.
     Unavailable(Feature),
+    /// The same, where more can be said about what to do instead.
+    Advised(Feature, &'static str),
     /// An error of one option, without `Error: `.
     Other(String),
 }
@@ -123,6 +125,7 @@ impl ConfigError {
                 "enable_proxy_protocol" => "enable_proxy_protocol must be 1 or 2.".into(),
                 _ => format!("Invalid '{option}' value ({n})."),
             },
+            ErrorKind::Duplicate if matches!(option, "address" | "addresses") => "'address' only allowed once.".into(),
             ErrorKind::Duplicate => format!("Duplicate '{shown}' value in configuration."),
             ErrorKind::MalformedUtf8 => "Malformed UTF-8 in configuration.".into(),
             ErrorKind::TooLong => format!("'{shown}' value is longer than 65535 bytes."),
@@ -140,6 +143,7 @@ impl ConfigError {
             ErrorKind::Open(file) => format!("Unable to open config file '{file}'."),
             ErrorKind::Directory(file) => format!("Config file '{file}' is a directory."),
             ErrorKind::Unavailable(feature) => feature.sentence(option),
+            ErrorKind::Advised(feature, instead) => feature.never(option, instead),
             ErrorKind::Other(text) => text.clone(),
         };
         format!("Error: {text}")
@@ -196,6 +200,8 @@ pub enum Feature {
     ControlApi,
     /// The log of the automotive world.
     Dlt,
+    /// The topics `$SYS/…`.
+    SysTree,
 }
 
 impl Feature {
@@ -206,6 +212,7 @@ impl Feature {
         match self {
             Feature::Metrics => cfg!(feature = "metrics"),
             Feature::ControlApi => cfg!(feature = "control"),
+            Feature::SysTree => cfg!(feature = "sys-tree"),
             _ => false,
         }
     }
@@ -230,7 +237,14 @@ impl Feature {
             Feature::Proxy => ("the PROXY protocol", None),
             Feature::ControlApi => ("the control API", None),
             Feature::Dlt => ("DLT", Some("Use 'log_dest syslog' instead.")),
+            Feature::SysTree => ("the $SYS topics", None),
         }
+    }
+
+    /// What the feature is called in messages.
+    #[cfg(test)]
+    pub(super) const fn name(self) -> &'static str {
+        self.words().0
     }
 
     /// The sentence that answers `option`.
@@ -239,9 +253,14 @@ impl Feature {
             (what, None) => {
                 format!("The '{option}' option needs {what}, which is not available in this build.")
             }
-            (what, Some(instead)) => {
-                format!("The '{option}' option needs {what}, which this broker does not have. {instead}")
-            }
+            (_, Some(_)) if self == Feature::TlsPsk && option.starts_with("bridge_") => self
+                .never(option, "Use certificates ('bridge_cafile', 'bridge_certfile' and 'bridge_keyfile') instead."),
+            (_, Some(instead)) => self.never(option, instead),
         }
+    }
+
+    /// The sentence that answers `option` where the feature will never come.
+    fn never(self, option: &str, instead: &str) -> String {
+        format!("The '{option}' option needs {}, which this broker does not have. {instead}", self.words().0)
     }
 }

@@ -1,10 +1,13 @@
 //! The configuration as plain data. `options` holds the one table of options, `parse` fills these structs from files,
 //! `check` runs the rules that look at more than one option. Nobody re-parses strings later.
 //!
-//! Options of parts that are not built yet are not stored: the table answers them by name instead.
+//! Options of parts that are not built yet are stored as well: the whole file is validated first, and then what is
+//! missing is answered by name, file and line.
 
+pub mod bridge;
 mod check;
 mod error;
+mod listener;
 pub mod options;
 mod parse;
 mod reload;
@@ -15,10 +18,9 @@ mod value;
 
 use std::path::PathBuf;
 
-use crate::wire::QoS;
-
 pub use check::LOCAL_ONLY_LINES;
 pub use error::{ConfigError, ErrorKind, Feature, Location, Severity};
+pub use listener::{Listener, Protocol, ProxyProtocol, SocketDomain, TlsOptions, TlsVersion};
 pub use parse::{Loaded, Parser};
 pub use reload::{Reloaded, apply};
 
@@ -29,6 +31,8 @@ pub struct Config {
     pub global: Global,
     /// Listeners in the order of the file; never empty after [`Config::finish`].
     pub listeners: Vec<Listener>,
+    /// Connections to other brokers in the order of the file.
+    pub bridges: Vec<bridge::Bridge>,
     /// True when no listener was configured and the broker serves this machine only.
     pub local_only: bool,
     /// The configuration file that is read again on SIGHUP.
@@ -38,6 +42,8 @@ pub struct Config {
 /// Options that hold for the whole broker. Each field is named after its option.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Global {
+    /// `[conf: acl_file]`; unused under `per_listener_settings`.
+    pub acl_file: Option<PathBuf>,
     /// `[conf: allow_anonymous]`; `None` until set: true in local-only mode, else false.
     pub allow_anonymous: Option<bool>,
     /// `[conf: allow_duplicate_messages]`; false suppresses second copies to v3 clients.
@@ -46,6 +52,13 @@ pub struct Global {
     pub allow_zero_length_clientid: bool,
     /// `[conf: auto_id_prefix]`; at most 50 bytes.
     pub auto_id_prefix: String,
+    /// `[conf: autosave_interval]` in seconds, or in changes with `autosave_on_changes`; 0 saves only at the end and on
+    /// SIGUSR1.
+    pub autosave_interval: u32,
+    /// `[conf: autosave_on_changes]`: `autosave_interval` counts changes.
+    pub autosave_on_changes: bool,
+    /// `[conf: check_retain_source]`: a retained message is sent only while its publisher may still publish it.
+    pub check_retain_source: bool,
     /// `[conf: clientid_prefixes]`; a plain byte prefix.
     pub clientid_prefixes: Option<String>,
     /// `[conf: connection_messages]`.
@@ -72,8 +85,18 @@ pub struct Global {
     pub memory_limit: u64,
     /// `[conf: message_size_limit]` in payload bytes; 0 is unlimited.
     pub message_size_limit: u32,
+    /// `[conf: packet_buffer_size]` in bytes; an HTTP upgrade request must fit.
+    pub packet_buffer_size: u16,
+    /// `[conf: password_file]`; unused under `per_listener_settings`.
+    pub password_file: Option<PathBuf>,
     /// `[conf: per_listener_settings]`.
     pub per_listener_settings: bool,
+    /// `[conf: persistence]`.
+    pub persistence: bool,
+    /// `[conf: persistence_file]`: a name within `persistence_location`.
+    pub persistence_file: String,
+    /// `[conf: persistence_location]`; `None` is the current directory.
+    pub persistence_location: Option<PathBuf>,
     /// `[conf: persistent_client_expiration]` in seconds; caps every session expiry.
     pub persistent_client_expiration: Option<u32>,
     /// `[conf: pid_file]`.
@@ -99,10 +122,14 @@ pub struct Global {
 impl Default for Global {
     fn default() -> Self {
         Global {
+            acl_file: None,
             allow_anonymous: None,
             allow_duplicate_messages: true,
             allow_zero_length_clientid: true,
             auto_id_prefix: "auto-".into(),
+            autosave_interval: 1800,
+            autosave_on_changes: false,
+            check_retain_source: false,
             clientid_prefixes: None,
             connection_messages: true,
             enable_control_api: false,
@@ -116,7 +143,12 @@ impl Default for Global {
             max_queued_messages: 1000,
             memory_limit: 0,
             message_size_limit: 0,
+            packet_buffer_size: 4096,
+            password_file: None,
             per_listener_settings: false,
+            persistence: false,
+            persistence_file: "mosquitto.db".into(),
+            persistence_location: None,
             persistent_client_expiration: None,
             pid_file: None,
             queue_qos0_messages: false,
@@ -127,6 +159,18 @@ impl Default for Global {
             upgrade_outgoing_qos: false,
             user: "mosquitto".into(),
             log: Log::default(),
+        }
+    }
+}
+
+impl Global {
+    /// The file that holds sessions and retained messages.
+    #[must_use]
+    pub fn persistence_path(&self) -> PathBuf {
+        match &self.persistence_location {
+            // A leading slash does not lead out of the directory.
+            Some(location) => location.join(self.persistence_file.trim_start_matches('/')),
+            None => self.persistence_file.clone().into(),
         }
     }
 }
@@ -213,86 +257,12 @@ impl LogTypes {
     }
 }
 
-/// One listener. Each field is named after its option.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listener {
-    /// TCP port, 1 to 65535; 0 asks the system for a free one (tests only, the parser refuses it).
-    pub port: u16,
-    /// Host name or address; `None` is every address.
-    pub host: Option<String>,
-    /// `[conf: protocol]`.
-    pub protocol: Protocol,
-    /// `[conf: socket_domain]`.
-    pub socket_domain: SocketDomain,
-    /// `[conf: bind_interface]`.
-    pub bind_interface: Option<String>,
-    /// `[conf: max_connections]`; `None` is unlimited.
-    pub max_connections: Option<u32>,
-    /// `[conf: max_qos]`.
-    pub max_qos: QoS,
-    /// `[conf: max_topic_alias]`: aliases a client may use towards the broker.
-    pub max_topic_alias: u16,
-    /// `[conf: max_topic_alias_broker]`: aliases the broker uses towards a client.
-    pub max_topic_alias_broker: u16,
-    /// `[conf: mount_point]`: put before every topic and filter of the listener's clients.
-    pub mount_point: Option<String>,
-    /// `[conf: accept_protocol_versions]`: bit 0 for 3, bit 1 for 4, bit 2 for 5.
-    pub accept_protocol_versions: u8,
-    /// `[conf: listener_allow_anonymous]`, or `allow_anonymous` under `per_listener_settings`.
-    pub allow_anonymous: Option<bool>,
-    /// `[conf: listener_auto_id_prefix]`, or `auto_id_prefix` under `per_listener_settings`.
-    pub auto_id_prefix: Option<String>,
-    /// `[conf: allow_zero_length_clientid]` under `per_listener_settings`.
-    pub allow_zero_length_clientid: Option<bool>,
-    /// `[conf: use_username_as_clientid]`.
-    pub use_username_as_clientid: bool,
-}
-
-impl Listener {
-    /// A listener on `port` of `host` (every address for `None`), all else as in an empty configuration.
-    #[must_use]
-    pub fn new(port: u16, host: Option<String>) -> Listener {
-        Listener {
-            port,
-            host,
-            protocol: Protocol::Mqtt,
-            socket_domain: SocketDomain::Any,
-            bind_interface: None,
-            max_connections: None,
-            max_qos: QoS::ExactlyOnce,
-            max_topic_alias: 10,
-            max_topic_alias_broker: 10,
-            mount_point: None,
-            accept_protocol_versions: 0b111,
-            allow_anonymous: None,
-            auto_id_prefix: None,
-            allow_zero_length_clientid: None,
-            use_username_as_clientid: false,
-        }
-    }
-}
-
-/// `[conf: protocol]`: what is spoken on a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// MQTT, all versions.
-    Mqtt,
-    /// HTTP for whoever watches the broker: `/metrics` and `/healthz`.
-    Metrics,
-}
-
-/// `[conf: socket_domain]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketDomain {
-    /// Both families.
-    Any,
-    /// IPv4 only.
-    Ipv4,
-    /// IPv6 only.
-    Ipv6,
-}
-
 impl Config {
+    /// What holds before any file is read: no listener yet.
+    fn empty() -> Config {
+        Config { global: Global::default(), listeners: Vec::new(), bridges: Vec::new(), local_only: false, file: None }
+    }
+
     /// The configuration without a file: port 1883 of this machine only, anonymous clients welcome.
     #[must_use]
     pub fn local_only(ports: &[u16]) -> Config {
@@ -301,7 +271,7 @@ impl Config {
             .iter()
             .flat_map(|&port| ["127.0.0.1", "::1"].map(|host| Listener::new(port, Some(host.into()))))
             .collect();
-        Config { global: Global::default(), listeners, local_only: true, file: None }
+        Config { listeners, local_only: true, ..Config::empty() }
     }
 
     /// True when a client without a user name may connect to `listener`.

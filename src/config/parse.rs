@@ -1,12 +1,13 @@
 //! Reads configuration files line by line, finds each option in the table and lets its row store the value.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::bridge::Bridge;
 use super::error::{ConfigError, ErrorKind, Feature, Location, Severity};
 use super::options::{self, Kind, Lack, OptionRow, Scope};
-use super::{Config, Global, Listener, LogTypes, value};
+use super::{Config, Listener, LogTypes, value};
 
 /// A configuration and what is to be said about it, in order. The log is not open yet while files are read, so the
 /// caller prints the lines.
@@ -23,12 +24,13 @@ impl Config {
     /// Call [`Config::finish`] once after the last file.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its place. Nothing of the file counts then.
+    /// The first thing that is wrong, with its place, or else the first option that needs what is not built in. Nothing
+    /// of the file counts then.
     pub fn load(path: &Path, earlier: Option<Config>) -> Result<Loaded, ConfigError> {
         let mut parser = Parser::new(earlier);
         parser.config.file = Some(path.into());
         parser.file(path)?;
-        Ok(parser.end())
+        parser.end()
     }
 
     /// Reads `text` as the content of a file called `name`. No file is touched unless `text` names one to include.
@@ -38,7 +40,7 @@ impl Config {
     pub fn parse_str(name: &str, text: impl AsRef<[u8]>) -> Result<Loaded, ConfigError> {
         let mut parser = Parser::new(None);
         parser.text(name, text.as_ref())?;
-        Ok(parser.end())
+        parser.end()
     }
 }
 
@@ -50,18 +52,19 @@ enum Cursor {
     Listener(usize),
 }
 
-/// Where an option that may stand only once was seen.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Place {
+/// What an option was seen for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
     Global,
     Default,
     Listener(usize),
+    Bridge(usize),
 }
 
 /// The state of reading files; the rows of the table store into it.
 pub struct Parser {
     pub(super) config: Config,
-    lines: Vec<(Severity, String)>,
+    pub(super) lines: Vec<(Severity, String)>,
     cursor: Cursor,
     /// The listener of options that come before any `listener` line.
     default: Option<Listener>,
@@ -72,7 +75,16 @@ pub struct Parser {
     security_seen: bool,
     pub(super) log_dest_seen: bool,
     pub(super) log_type_seen: bool,
-    seen: BTreeSet<(&'static str, Place)>,
+    /// The bridge that options go to.
+    bridge: Option<usize>,
+    /// An option that loads a plugin stands above.
+    plugin: bool,
+    /// The names of `plugin_load`.
+    pub(super) plugins: BTreeSet<String>,
+    /// Where each option was seen last.
+    marks: BTreeMap<(Place, &'static str), Vec<Location>>,
+    /// The first option that needs what is not built in. The rest of the file is validated before it is told.
+    pub(super) refusal: Option<ConfigError>,
     /// The lines that lead to here, innermost last.
     places: Vec<Location>,
     /// The option of the line as written.
@@ -80,13 +92,8 @@ pub struct Parser {
 }
 
 impl Parser {
-    fn new(earlier: Option<Config>) -> Parser {
-        let config = earlier.unwrap_or_else(|| Config {
-            global: Global::default(),
-            listeners: Vec::new(),
-            local_only: false,
-            file: None,
-        });
+    pub(super) fn new(earlier: Option<Config>) -> Parser {
+        let config = earlier.unwrap_or_else(Config::empty);
         // The first line replaces the default destinations and types, but not those of an earlier file.
         let log = &config.global.log;
         let chosen = (log.stdout, log.stderr, log.syslog, log.topic, log.file.is_some());
@@ -100,14 +107,22 @@ impl Parser {
             default_opens: false,
             default_port_given: false,
             security_seen: false,
-            seen: BTreeSet::new(),
+            bridge: None,
+            plugin: false,
+            plugins: BTreeSet::new(),
+            marks: BTreeMap::new(),
+            refusal: None,
             places: Vec::new(),
             option: String::new(),
         }
     }
 
-    /// Adds the default listener if it is to be opened.
-    fn end(mut self) -> Loaded {
+    /// Checks the whole and adds the default listener if it is to be opened.
+    fn end(mut self) -> Result<Loaded, ConfigError> {
+        self.check()?;
+        if let Some(refusal) = self.refusal {
+            return Err(refusal);
+        }
         if let Some(listener) = self.default.take() {
             if self.default_opens || !self.config.listeners.is_empty() {
                 self.config.listeners.push(listener);
@@ -118,7 +133,47 @@ impl Parser {
                 );
             }
         }
-        Loaded { config: self.config, lines: self.lines }
+        Ok(Loaded { config: self.config, lines: self.lines })
+    }
+
+    /// The listeners of this file with the place that their options have.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (Place, &Listener)> {
+        let own = self.config.listeners.iter().enumerate().map(|(i, listener)| (Place::Listener(i), listener));
+        own.chain(self.default.iter().map(|listener| (Place::Default, listener)))
+    }
+
+    /// An error about the whole, to blame on the first of `options` that stands there.
+    pub(super) fn whole_error(&self, place: Place, options: &[&'static str], text: String) -> ConfigError {
+        let found = options.iter().find_map(|&name| Some((name, self.marks.get(&(place, name))?)));
+        let (option, locations) = found.map_or((String::new(), Vec::new()), |(name, at)| (name.into(), at.clone()));
+        ConfigError { option, kind: ErrorKind::Other(text), locations }
+    }
+
+    /// True when an option of this name stands at this place.
+    pub(super) fn is_marked(&self, place: Place, name: &'static str) -> bool {
+        self.marks.contains_key(&(place, name))
+    }
+
+    /// True when one of these options stands above for the current bridge, the current listener or the whole broker,
+    /// whichever this option goes to.
+    pub(super) fn marked(&self, names: &[&'static str]) -> bool {
+        names.iter().any(|name| {
+            options::find(name).is_some_and(|row| self.marks.contains_key(&(self.place(row.scope), row.name)))
+        })
+    }
+
+    /// Lets the end of the file be a refusal for this option.
+    pub(super) fn refuse(&mut self, kind: ErrorKind) {
+        if self.refusal.is_none() {
+            self.refusal = Some(self.error(kind));
+        }
+    }
+
+    /// Lets the end of the file be a refusal for this option unless this build has `feature`.
+    pub(super) fn refuse_without(&mut self, feature: Feature) {
+        if !feature.is_built() {
+            self.refuse(ErrorKind::Unavailable(feature));
+        }
     }
 
     pub(super) fn say(&mut self, severity: Severity, line: String) {
@@ -151,7 +206,7 @@ impl Parser {
         self.text(&name, &text)
     }
 
-    fn text(&mut self, name: &str, text: &[u8]) -> Result<(), ConfigError> {
+    pub(super) fn text(&mut self, name: &str, text: &[u8]) -> Result<(), ConfigError> {
         // Editors put a byte order mark there; it says nothing.
         let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
         for (i, line) in text.split(|&b| b == b'\n').enumerate() {
@@ -199,21 +254,19 @@ impl Parser {
         if rest.is_empty() {
             return Err(ErrorKind::Empty);
         }
-        if row.once {
-            let place = match self.cursor {
-                Cursor::Listener(i) if self.is_listener_option(row.scope) => Place::Listener(i),
-                Cursor::Default if self.is_listener_option(row.scope) => Place::Default,
-                _ => Place::Global,
-            };
-            if !self.seen.insert((row.name, place)) {
-                return Err(ErrorKind::Duplicate);
-            }
+        let place = self.place(row.scope);
+        let here = self.places.iter().rev().cloned().collect();
+        if self.marks.insert((place, row.name), here).is_some() && row.once {
+            return Err(ErrorKind::Duplicate);
         }
         let word = rest.split([' ', '\t']).next().unwrap_or_default();
         self.store(row, word, rest)?;
         match row.lack {
             Some(_) if row.is_default(word) => Ok(()),
-            Some(Lack::Error(feature)) => Err(ErrorKind::Unavailable(feature)),
+            Some(Lack::Error(feature)) => {
+                self.refuse_without(feature);
+                Ok(())
+            }
             Some(Lack::Warning(feature)) => {
                 self.warn_unavailable(feature);
                 Ok(())
@@ -222,11 +275,18 @@ impl Parser {
         }
     }
 
-    fn is_listener_option(&self, scope: Scope) -> bool {
-        match scope {
+    /// What an option of this scope is for.
+    fn place(&self, scope: Scope) -> Place {
+        let listener = match scope {
+            Scope::Bridge => return self.bridge.map_or(Place::Global, Place::Bridge),
             Scope::Listener | Scope::ListenerOrDefault => true,
             Scope::GlobalOrListener => self.config.global.per_listener_settings,
-            Scope::Global | Scope::Bridge | Scope::Plugin => false,
+            Scope::Global | Scope::Plugin => false,
+        };
+        match self.cursor {
+            Cursor::Listener(i) if listener => Place::Listener(i),
+            Cursor::Default if listener => Place::Default,
+            _ => Place::Global,
         }
     }
 
@@ -249,7 +309,9 @@ impl Parser {
                 }
                 Ok(())
             }
-            Scope::Bridge => Err(ErrorKind::NeedsBridge),
+            Scope::Bridge if self.bridge.is_none() => Err(ErrorKind::NeedsBridge),
+            Scope::Bridge => Ok(()),
+            Scope::Plugin if self.plugin => Ok(()),
             Scope::Plugin => Err(ErrorKind::NeedsPlugin),
         }
     }
@@ -294,8 +356,8 @@ impl Parser {
         Ok(())
     }
 
-    /// Reads the `*.conf` files of a directory at this point of the file. Each starts without a current listener, and
-    /// the listener of this file is current again afterwards.
+    /// Reads the `*.conf` files of a directory at this point of the file. Each starts without a current listener,
+    /// bridge or plugin, and those of this file are current again afterwards.
     fn include_dir(&mut self, dir: &str) -> Result<(), ConfigError> {
         if self.places.len() > 1 {
             return Err(self.error(ErrorKind::NestedInclude));
@@ -308,9 +370,10 @@ impl Parser {
         };
         for path in paths {
             self.say(Severity::Information, format!("Loading config file '{}'", path.display()));
-            let outer = std::mem::replace(&mut self.cursor, Cursor::None);
+            let outer = (self.cursor, self.bridge, self.plugin);
+            (self.cursor, self.bridge, self.plugin) = (Cursor::None, None, false);
             self.file(&path)?;
-            self.cursor = outer;
+            (self.cursor, self.bridge, self.plugin) = outer;
         }
         Ok(())
     }
@@ -329,9 +392,28 @@ impl Parser {
     }
 
     /// Opens a listener and makes it the current one.
-    pub(super) fn open_listener(&mut self, port: u16, host: Option<String>) {
+    pub(super) fn open_listener(&mut self, listener: Listener) {
         self.cursor = Cursor::Listener(self.config.listeners.len());
-        self.config.listeners.push(Listener::new(port, host));
+        self.config.listeners.push(listener);
+    }
+
+    /// The current bridge. Rows call it only after `enter` made sure of one.
+    pub(super) fn bridge(&mut self) -> &mut Bridge {
+        &mut self.config.bridges[self.bridge.unwrap_or_default()]
+    }
+
+    /// Opens a bridge and makes it the current one.
+    pub(super) fn open_bridge(&mut self, bridge: Bridge) {
+        let i = self.config.bridges.len();
+        self.bridge = Some(i);
+        self.config.bridges.push(bridge);
+        let here = self.places.iter().rev().cloned().collect();
+        self.marks.insert((Place::Bridge(i), "connection"), here);
+    }
+
+    /// Lets options of a plugin follow.
+    pub(super) fn open_plugin(&mut self) {
+        self.plugin = true;
     }
 
     fn use_default_listener(&mut self) -> &mut Listener {

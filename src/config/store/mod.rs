@@ -1,9 +1,26 @@
-//! The rows of the table that do more than put a value into its field.
+//! The rows of the table that do more than put a value into its field: here those of the whole broker.
+
+pub(super) mod bridge;
+pub(super) mod listener;
 
 use super::error::{ErrorKind, Feature, Severity};
 use super::parse::Parser;
-use super::{Log, LogTypes, Protocol, SocketDomain, value};
-use crate::wire::QoS;
+use super::{Log, LogTypes, value};
+
+/// What separates words.
+const fn blank(c: char) -> bool {
+    matches!(c, ' ' | '\t')
+}
+
+/// The words of `rest` up to one that starts a comment.
+fn words(rest: &str) -> impl Iterator<Item = &str> {
+    rest.split(blank).filter(|word| !word.is_empty()).take_while(|word| !word.starts_with('#'))
+}
+
+/// Checks each word of `rest` as text, so that the line may be of any length.
+fn check_words(rest: &str) -> Done {
+    rest.split(blank).try_for_each(value::check_text)
+}
 
 /// What storing a value ends with.
 pub(super) type Done = Result<(), ErrorKind>;
@@ -33,123 +50,6 @@ pub(super) fn limit(n: i32) -> Option<u32> {
 /// A size where less than zero means zero.
 pub(super) fn size(n: i32) -> u32 {
     u32::try_from(n).unwrap_or(0)
-}
-
-/// `listener PORT [HOST]`; `listener 0 PATH` is a UNIX socket.
-pub(super) fn listener(p: &mut Parser, rest: &str) -> Done {
-    let mut words = rest.split([' ', '\t']).filter(|word| !word.is_empty()).take_while(|word| !word.starts_with('#'));
-    let port = value::integer(words.next().ok_or(ErrorKind::Empty)?)?;
-    let host = words.next();
-    let port = u16::try_from(port).map_err(|_| ErrorKind::Range(port.into()))?;
-    match (port, host) {
-        (0, None) => Err(ErrorKind::Other("A listener with port 0 must provide a Unix socket path.".into())),
-        (0, Some(_)) => Err(ErrorKind::Unavailable(Feature::UnixSockets)),
-        (port, host) => {
-            host.map_or(Ok(()), value::check_text)?;
-            p.open_listener(port, host.map(Into::into));
-            done()
-        }
-    }
-}
-
-pub(super) fn port(p: &mut Parser, n: i32) -> Done {
-    match u16::try_from(n) {
-        Ok(port) if port > 0 => p.default_port(port),
-        _ => return Err(ErrorKind::Range(n.into())),
-    }
-    done()
-}
-
-pub(super) fn bind_address(p: &mut Parser, host: &str) -> Done {
-    p.default_host(host);
-    done()
-}
-
-/// `protocol`: anything but `mqtt` is another kind of listener.
-pub(super) fn protocol(p: &mut Parser, word: &str) -> Done {
-    let protocol = match word {
-        "websockets" => return Err(ErrorKind::Unavailable(Feature::Websockets)),
-        "http_api" => return Err(ErrorKind::Unavailable(Feature::HttpApi)),
-        "metrics" if Feature::Metrics.is_built() => Protocol::Metrics,
-        "metrics" => return Err(ErrorKind::Unavailable(Feature::Metrics)),
-        _ => Protocol::Mqtt,
-    };
-    set(&mut p.listener().protocol, protocol)
-}
-
-pub(super) fn socket_domain(p: &mut Parser, word: &str) -> Done {
-    set(&mut p.listener().socket_domain, if word == "ipv4" { SocketDomain::Ipv4 } else { SocketDomain::Ipv6 })
-}
-
-pub(super) fn max_qos(p: &mut Parser, n: i32) -> Done {
-    let qos = match n {
-        0 => QoS::AtMostOnce,
-        1 => QoS::AtLeastOnce,
-        _ => QoS::ExactlyOnce,
-    };
-    set(&mut p.listener().max_qos, qos)
-}
-
-/// `accept_protocol_versions`: numbers separated by commas or blanks; unknown ones are passed over.
-pub(super) fn accept_protocol_versions(p: &mut Parser, rest: &str) -> Done {
-    let mut versions = 0;
-    for word in rest.split([',', ' ', '\t']).filter(|word| !word.is_empty()).take_while(|word| !word.starts_with('#')) {
-        match word {
-            "3" => versions |= 1,
-            "4" => versions |= 2,
-            "5" => versions |= 4,
-            _ => p.warn(&format!("Unknown protocol version '{word}' in 'accept_protocol_versions' is ignored.")),
-        }
-    }
-    set(&mut p.listener().accept_protocol_versions, versions)
-}
-
-pub(super) fn mount_point(p: &mut Parser, text: &str) -> Done {
-    if text.contains(['+', '#']) {
-        let text = format!("Invalid 'mount_point' value ({text}). Does it contain a wildcard character?");
-        return Err(ErrorKind::Other(text));
-    }
-    set(&mut p.listener().mount_point, Some(text.into()))
-}
-
-pub(super) fn allow_anonymous(p: &mut Parser, on: bool) -> Done {
-    if p.config.global.per_listener_settings {
-        p.say(Severity::Notice, "Use 'listener_allow_anonymous' instead of 'allow_anonymous' for one listener.".into());
-    }
-    match p.own_listener() {
-        Some(listener) => listener.allow_anonymous = Some(on),
-        None => p.config.global.allow_anonymous = Some(on),
-    }
-    done()
-}
-
-pub(super) fn allow_zero_length_clientid(p: &mut Parser, on: bool) -> Done {
-    match p.own_listener() {
-        Some(listener) => listener.allow_zero_length_clientid = Some(on),
-        None => p.config.global.allow_zero_length_clientid = on,
-    }
-    done()
-}
-
-fn check_prefix(option: &str, text: &str) -> Done {
-    if text.len() > 50 {
-        return Err(ErrorKind::Other(format!("'{option}' length must be <= 50.")));
-    }
-    done()
-}
-
-pub(super) fn auto_id_prefix(p: &mut Parser, text: &str) -> Done {
-    check_prefix("auto_id_prefix", text)?;
-    match p.own_listener() {
-        Some(listener) => listener.auto_id_prefix = Some(text.into()),
-        None => p.config.global.auto_id_prefix = text.into(),
-    }
-    done()
-}
-
-pub(super) fn listener_auto_id_prefix(p: &mut Parser, text: &str) -> Done {
-    check_prefix("listener_auto_id_prefix", text)?;
-    set(&mut p.listener().auto_id_prefix, Some(text.into()))
 }
 
 /// `log_dest`: the first line replaces the default, the others add; `none` clears.
@@ -255,6 +155,11 @@ pub(super) fn retain_expiry_interval(p: &mut Parser, minutes: i32) -> Done {
         minutes = MOST;
     }
     set(&mut p.config.global.retain_expiry_interval, Some(minutes * 60))
+}
+
+/// `autosave_interval`: less than zero means zero.
+pub(super) fn autosave_interval(p: &mut Parser, n: i32) -> Done {
+    set(&mut p.config.global.autosave_interval, size(n))
 }
 
 /// `set_tcp_nodelay`: packets are gathered before they are written, so delaying them further would gain nothing.

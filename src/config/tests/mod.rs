@@ -1,11 +1,16 @@
-//! Rules of the whole parser: accepted and refused lines with their exact words, files, and the documentation.
+//! Rules of the whole parser: how lines are read, files, and what is told. `table` has a case for each option.
+
+mod documents;
+mod table;
+mod whole;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::{env, fs, process};
 
-use super::options::{self, Kind, Lack, OPTIONS};
+use super::options::{self, OPTIONS};
 use super::*;
+use crate::wire::QoS;
 
 fn parse(text: &str) -> Config {
     load(text).config
@@ -146,152 +151,6 @@ fn refused_lines_say_what_and_where() {
         assert_eq!(refusal(&text), format!("Error: {reason}\nError found at a.conf:{line}."));
     }
     assert_eq!(refusal(b"user \xff"), "Error: Malformed UTF-8 in configuration.\nError found at a.conf:1.");
-}
-
-#[test]
-fn accepted_values_are_stored() {
-    type Check = fn(&Config) -> bool;
-    let cases: &[(&str, Check)] = &[
-        ("allow_anonymous 1", |c| c.global.allow_anonymous == Some(true)),
-        ("max_inflight_messages -1", |c| c.global.max_inflight_messages == 0),
-        ("max_inflight_messages 65535", |c| c.global.max_inflight_messages == 0),
-        ("max_inflight_messages 65534", |c| c.global.max_inflight_messages == 65534),
-        ("max_inflight_bytes -5", |c| c.global.max_inflight_bytes == 0),
-        ("max_queued_bytes 5", |c| c.global.max_queued_bytes == 5),
-        ("max_queued_messages 0", |c| c.global.max_queued_messages == 0),
-        ("global_max_clients 0", |c| c.global.global_max_clients.is_none()),
-        ("global_max_connections 3", |c| c.global.global_max_connections == Some(3)),
-        ("memory_limit 8589934592", |c| c.global.memory_limit == 8_589_934_592),
-        ("memory_limit 10kB", |c| c.global.memory_limit == 10),
-        ("retain_expiry_interval 2", |c| c.global.retain_expiry_interval == Some(120)),
-        ("retain_expiry_interval 10000001", |c| c.global.retain_expiry_interval == Some(600_000_000)),
-        ("persistent_client_expiration 2w", |c| c.global.persistent_client_expiration == Some(1_209_600)),
-        ("clientid_prefixes a\nclientid_prefixes b", |c| c.global.clientid_prefixes.as_deref() == Some("b")),
-        ("user a b", |c| c.global.user == "a b"),
-        ("pid_file /x", |c| c.global.pid_file.as_deref() == Some("/x".as_ref())),
-        ("log_facility 3", |c| c.global.log.facility == Some(3)),
-        ("log_dest stdout\nlog_dest syslog", |c| c.global.log.stdout && c.global.log.syslog && !c.global.log.stderr),
-        ("log_dest file x y\nlog_dest none\nlog_dest topic", |c| c.global.log.topic && c.global.log.file.is_none()),
-        ("log_dest file x y", |c| c.global.log.file.as_deref() == Some("x y".as_ref())),
-        ("log_type debug", |c| c.global.log.types == LogTypes::DEBUG),
-        ("log_type error\nlog_type notice", |c| c.global.log.types == LogTypes::ERROR.with(LogTypes::NOTICE)),
-        ("log_type all", |c| c.global.log.types == LogTypes::ALL),
-        ("log_type all\nlog_type none", |c| c.global.log.types == LogTypes::NONE),
-        ("listener 1 ::1 # x", |c| c.listeners[0].host.as_deref() == Some("::1")),
-        ("listener 0x75b", |c| c.listeners[0].port == 1883 && c.listeners[0].host.is_none()),
-        ("listener 1\nlistener 2\nmax_qos 1", |c| {
-            c.listeners[0].max_qos == QoS::ExactlyOnce && c.listeners[1].max_qos == QoS::AtLeastOnce
-        }),
-        ("listener 1\nmax_connections -2", |c| c.listeners[0].max_connections.is_none()),
-        ("listener 1\nmax_connections 2", |c| c.listeners[0].max_connections == Some(2)),
-        ("listener 1\naccept_protocol_versions 3, 5", |c| c.listeners[0].accept_protocol_versions == 0b101),
-        ("listener 1\nmount_point a/", |c| c.listeners[0].mount_point.as_deref() == Some("a/")),
-        ("listener 1\nmax_topic_alias 0", |c| c.listeners[0].max_topic_alias == 0),
-        ("listener 1\nmax_topic_alias_broker 3", |c| c.listeners[0].max_topic_alias_broker == 3),
-        ("listener 1\nlistener_allow_anonymous true", |c| c.listeners[0].allow_anonymous == Some(true)),
-        ("listener 1\nlistener_auto_id_prefix x", |c| c.listeners[0].auto_id_prefix.as_deref() == Some("x")),
-        ("listener 1\nuse_username_as_clientid true", |c| c.listeners[0].use_username_as_clientid),
-        ("listener 1\nsocket_domain ipv6", |c| c.listeners[0].socket_domain == SocketDomain::Ipv6),
-        ("listener 1\nbind_interface lo", |c| c.listeners[0].bind_interface.as_deref() == Some("lo")),
-        ("listener 1\nallow_anonymous true", |c| {
-            c.global.allow_anonymous == Some(true) && c.listeners[0].allow_anonymous.is_none()
-        }),
-        ("port 5\nbind_address localhost\nmount_point a/", |c| {
-            c.listeners.len() == 1 && c.listeners[0].port == 5 && c.listeners[0].mount_point.is_some()
-        }),
-    ];
-    for (text, check) in cases {
-        let config = parse(text);
-        assert!(check(&config), "{text}: {config:?}");
-    }
-}
-
-#[test]
-fn one_switch_of_each_name_reaches_its_field() {
-    let on = Global {
-        allow_duplicate_messages: false,
-        allow_zero_length_clientid: false,
-        connection_messages: false,
-        queue_qos0_messages: true,
-        retain_available: false,
-        upgrade_outgoing_qos: true,
-        log: Log { timestamp: false, ..Log::default() },
-        ..Global::default()
-    };
-    let text = "allow_duplicate_messages false\nallow_zero_length_clientid false\nconnection_messages false\n\
-                queue_qos0_messages true\nretain_available false\nupgrade_outgoing_qos true\nlog_timestamp false";
-    assert_eq!(parse(text).global, on);
-    assert_eq!(parse("").global, Global::default());
-}
-
-#[test]
-fn what_is_missing_is_answered_by_name() {
-    for (line, feature) in [
-        ("cafile x", "TLS"),
-        ("certfile none", "TLS"),
-        ("require_certificate true", "TLS"),
-        ("use_subject_as_username 1", "TLS"),
-        ("tls_version tlsv1.2", "TLS"),
-        ("password_file x", "password files"),
-        ("acl_file none", "access control lists"),
-        ("persistence true", "persistence"),
-        ("retained_persistence 1", "persistence"),
-        ("connection x", "bridges"),
-        ("protocol websockets", "WebSockets"),
-        ("listener 0 /tmp/x", "UNIX sockets"),
-        ("enable_proxy_protocol 2", "the PROXY protocol"),
-        ("proxy_protocol_v2_require_tls true", "the PROXY protocol"),
-    ] {
-        let name = line.split(' ').next().unwrap_or_default();
-        assert_eq!(
-            refusal(format!("listener 1\n{line}")),
-            format!(
-                "Error: The '{name}' option needs {feature}, which is not available in this build.\n\
-                 Error found at a.conf:2."
-            )
-        );
-    }
-    for line in [
-        "psk_file x",
-        "psk_hint x",
-        "tls_engine x",
-        "tls_keyform engine",
-        "plugin x",
-        "plugin_load a b",
-        "protocol http_api",
-    ] {
-        assert!(refusal(format!("listener 1\n{line}")).contains("this broker does not have"), "{line}");
-    }
-    for (line, feature) in [
-        ("check_retain_source true", "access control lists"),
-        ("http_dir /tmp", "WebSockets"),
-        ("websockets_origin x", "WebSockets"),
-    ] {
-        let name = line.split(' ').next().unwrap_or_default();
-        let warning = format!(
-            "Warning: The '{name}' option needs {feature}, which is not available in this build. \
-             The option is ignored. (a.conf:2)"
-        );
-        assert_eq!(load(&format!("listener 1\n{line}")).lines, [(Severity::Warning, warning)]);
-    }
-    for quiet in [
-        "require_certificate false",
-        "use_identity_as_username 0",
-        "tls_keyform pem",
-        "protocol mqtt",
-        "persistence 0",
-        "persistence_file x",
-        "persistence_location /var/lib/mosquitto/",
-        "autosave_interval -1",
-        "autosave_on_changes true",
-        "check_retain_source false",
-        "enable_control_api false",
-        "packet_buffer_size 1024",
-        "websockets_log_level 255",
-        "set_tcp_nodelay true",
-    ] {
-        assert_eq!(load(&format!("listener 1\n{quiet}")).lines, [], "{quiet}");
-    }
 }
 
 #[test]
@@ -523,90 +382,6 @@ fn the_table_is_sorted_and_its_names_are_unique() {
             assert!(seen.insert(*name), "{name}");
             let written = name.replace('*', "key");
             assert_eq!(options::find(&written).map(|found| found.name), Some(row.name), "{name}");
-        }
-    }
-}
-
-/// The value that the table calls the default must be one that the row accepts and that changes nothing.
-#[test]
-fn defaults_of_the_table_are_those_of_the_structs() {
-    for row in OPTIONS {
-        let listener = matches!(row.scope, options::Scope::Listener | options::Scope::ListenerOrDefault);
-        let simple = matches!(row.kind, Kind::Bool(_) | Kind::Int { .. } | Kind::Choice(..));
-        let reachable = !matches!(row.scope, options::Scope::Bridge | options::Scope::Plugin);
-        if !simple || !reachable || row.default == "none" || matches!(row.name, "port" | "allow_anonymous" | "log_type")
-        {
-            continue;
-        }
-        let start = if listener { "listener 1\n" } else { "" };
-        assert_eq!(parse(&format!("{start}{} {}", row.name, row.default)), parse(start), "{}", row.name);
-    }
-}
-
-/// Only these may be dropped with a warning; everything else that is missing stops the start.
-#[test]
-fn few_options_are_ignored_with_a_warning() {
-    let ignored: Vec<_> =
-        OPTIONS.iter().filter(|row| matches!(row.lack, Some(Lack::Warning(_)))).map(|row| row.name).collect();
-    let control = if cfg!(feature = "control") { None } else { Some("enable_control_api") };
-    let expected: Vec<_> =
-        ["check_retain_source"].into_iter().chain(control).chain(["http_dir", "websockets_origin"]).collect();
-    assert_eq!(ignored, expected);
-}
-
-/// Every name of the table is among the entries of a document, and every entry is in the table.
-fn describes_every_option(document: &str, entries: &[String]) {
-    for row in OPTIONS {
-        for name in std::iter::once(&row.name).chain(row.aliases) {
-            let found = match name.strip_suffix('*') {
-                Some(start) => entries.iter().any(|entry| entry.starts_with(start)),
-                None => entries.iter().any(|entry| entry == name),
-            };
-            assert!(found, "{name} is missing in {document}");
-        }
-    }
-    for name in entries {
-        assert!(options::find(name).is_some(), "{name} of {document} is no option");
-    }
-}
-
-/// An entry of the example: `#name value`.
-fn example_entry(line: &str) -> Option<&str> {
-    line.strip_prefix('#').filter(|rest| rest.starts_with(char::is_alphabetic))
-}
-
-#[test]
-fn the_example_describes_every_option() {
-    let text = include_str!("../../mosquitto.conf.example");
-    let name = |entry: &str| entry.split(' ').next().unwrap_or_default().to_string();
-    describes_every_option(
-        "mosquitto.conf.example",
-        &text.lines().filter_map(example_entry).map(name).collect::<Vec<_>>(),
-    );
-}
-
-#[test]
-fn the_manual_describes_every_option() {
-    let text = include_str!("../../man/mosquitto.conf.5");
-    let name = |line: &str| Some(line.strip_prefix("\\fB")?.split_once("\\fR")?.0.to_string());
-    describes_every_option("mosquitto.conf.5", &text.lines().filter_map(name).collect::<Vec<_>>());
-}
-
-#[test]
-fn every_entry_of_the_example_can_be_uncommented() {
-    let text = include_str!("../../mosquitto.conf.example");
-    assert_eq!(load(text).lines, [], "as it is, the example changes nothing");
-    let available = |name: &str| options::find(name).is_some_and(|row| row.lack.is_none() && name != "include_dir");
-    for (i, line) in text.lines().enumerate() {
-        let Some(entry) = example_entry(line) else { continue };
-        let name = entry.split(' ').next().unwrap_or_default();
-        let mut lines: Vec<&str> = text.lines().collect();
-        lines[i] = entry;
-        lines[0] = "listener 1883";
-        match Config::parse_str("example", lines.join("\n")) {
-            Err(ConfigError { kind: ErrorKind::Unknown(_), .. }) => panic!("{entry}: unknown"),
-            Err(e) if available(name) => panic!("{entry}: {e}"),
-            _ => {}
         }
     }
 }
