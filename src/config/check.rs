@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::bridge::Bridge;
-use super::parse::{Parser, Place};
+use super::current::Place;
+use super::parse::Parser;
 use super::{Config, ConfigError, Listener, Loaded, ProxyProtocol, Severity};
 
 /// Stands for this host's name where only equality counts. No client id holds it.

@@ -6,6 +6,7 @@
 
 pub mod bridge;
 mod check;
+mod current;
 mod error;
 mod listener;
 pub mod options;

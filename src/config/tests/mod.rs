@@ -70,8 +70,8 @@ fn lines_are_split_as_written() {
     let config = parse("log_timestamp_format   %H  %M # x \r\n");
     assert_eq!(config.global.log.timestamp_format.as_deref(), Some("%H  %M # x"), "text is the rest of the line");
     assert_eq!(
-        load("sys_interval 5 6").lines,
-        [(Severity::Warning, "Warning: The text after the value of 'sys_interval' is ignored. (a.conf:1)".into())]
+        load("max_keepalive 5 6").lines,
+        [(Severity::Warning, "Warning: The text after the value of 'max_keepalive' is ignored. (a.conf:1)".into())]
     );
 }
 

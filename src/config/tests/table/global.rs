@@ -140,10 +140,10 @@ pub(super) const CASES: &[Case] = &[
     case("persistence", Global, "false")
         .good(&[("true", |c| c.global.persistence), ("false", |c| !c.global.persistence)]),
     case("persistence_file", Global, "mosquitto.db")
-        .good(&[("a b.db", |c| c.global.persistence_path() == PathBuf::from("a b.db"))])
+        .good(&[("a b.db", |c| c.global.persistence_path().to_str() == Some("a b.db"))])
         .once(),
     case("persistence_location", Global, "none")
-        .good(&[("/var/x/", |c| c.global.persistence_path() == PathBuf::from("/var/x/mosquitto.db"))])
+        .good(&[("/var/x/", |c| c.global.persistence_path().to_str() == Some("/var/x/mosquitto.db"))])
         .once(),
     case("persistent_client_expiration", Global, "none")
         .good(&[
