@@ -19,6 +19,9 @@ pub(in crate::config) fn listener(p: &mut Parser, rest: &str) -> Done {
     let host = words.next();
     let port = u16::try_from(port).map_err(|_| ErrorKind::Range(port.into()))?;
     host.map_or(Ok(()), value::check_text)?;
+    if words.next().is_some() {
+        p.warn("The text after the host or path of a 'listener' is ignored.");
+    }
     match (port, host) {
         (0, None) => Err(ErrorKind::Other("A listener with port 0 must provide a Unix socket path.".into())),
         (0, Some(path)) if path.len() >= UNIX_PATH_END => {

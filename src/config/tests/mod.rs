@@ -350,9 +350,35 @@ fn random_bytes_never_panic() {
         state ^= state << 17;
         usize::try_from(state >> 33).expect("31 bits") % below
     };
-    let scraps = ["0", "-1", "65535", "true", "file", "é", "\u{feff}", "\t", "x", "#", "2147483647", "0x", "d", "none"];
+    let scraps = [
+        "0",
+        "-1",
+        "65535",
+        "true",
+        "file",
+        "é",
+        "\u{feff}",
+        "\t",
+        "x",
+        "#",
+        "2147483647",
+        "0x",
+        "d",
+        "none",
+        " ",
+        "\"",
+        "\"\"",
+        "a/#",
+        ":",
+        "[::1]",
+        "lazy",
+        "out",
+    ];
     for _ in 0..20_000 {
         let mut text = Vec::new();
+        if next(2) == 0 {
+            text.extend(b"connection b\nlistener 1\nplugin x\n");
+        }
         for _ in 0..next(6) {
             match next(4) {
                 0 => text.extend((0..next(12)).map(|_| u8::try_from(next(256)).expect("a byte"))),

@@ -181,6 +181,7 @@ fn oddities_of_bridges_and_tls_are_told() {
         ("topic a out x", "The bridge QoS level 'x' is not a number and counts as 0."),
         ("topic a out 0 l/ r/ x", "The text after the remote prefix of a bridge 'topic' is ignored."),
         ("restart_timeout 1 2 3 4", "The text after the third value of 'restart_timeout' is ignored."),
+        ("listener 1 a b", "The text after the host or path of a 'listener' is ignored."),
         ("connection c d", "The text after the name of a 'connection' is ignored."),
         ("bridge_tls_version tlsv1.1", "TLS 1.1 is not safe any more and not spoken: TLS 1.2 is the oldest version."),
     ] {
