@@ -1,6 +1,6 @@
 //! The commands: what each takes, does and answers.
 
-use tinyjson::JsonValue;
+use serde_json::Value;
 
 use super::clients::{put_client, put_client_id};
 use super::json::{self, Object};
@@ -69,7 +69,7 @@ impl Command {
     pub(super) fn start(
         self,
         who: &str,
-        args: &JsonValue,
+        args: &Value,
         context: &mut Context<'_>,
         kicks: &mut Vec<Kick>,
     ) -> Result<Answer, &'static str> {
@@ -130,7 +130,7 @@ impl Command {
 }
 
 /// The client that a command names.
-fn client<'a>(args: &'a JsonValue, context: &Context<'_>) -> Result<(&'a str, SessionId), &'static str> {
+fn client<'a>(args: &'a Value, context: &Context<'_>) -> Result<(&'a str, SessionId), &'static str> {
     let client_id = json::text(args, "clientid").ok_or("Invalid/missing client id")?;
     let id = context.broker.find_client(client_id).ok_or("Client not found")?;
     Ok((client_id, id))
@@ -176,7 +176,7 @@ pub(super) struct List {
 }
 
 impl List {
-    fn new(args: &JsonValue, context: &Context<'_>) -> List {
+    fn new(args: &Value, context: &Context<'_>) -> List {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
         let whole = |name: &str| json::number(args, name).map(|n| (n < 0.0, n as u64));
         let left = match whole("count") {

@@ -26,7 +26,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::{mem, vec};
 
-use tinyjson::JsonValue;
+use serde_json::Value;
 
 use super::Turn;
 use super::peer::Connection;
@@ -183,7 +183,7 @@ fn refuse(broker: &mut Broker, now: Now, error: &str) {
 /// A request that is being answered.
 struct Run {
     who: String,
-    commands: vec::IntoIter<JsonValue>,
+    commands: vec::IntoIter<Value>,
     job: Option<Working>,
     reply: Reply,
 }
@@ -228,7 +228,7 @@ impl Run {
     }
 
     /// Runs one command; false when the rest of the request must not be looked at.
-    fn command(&mut self, value: &JsonValue, context: &mut Context<'_>, kicks: &mut Vec<Kick>) -> bool {
+    fn command(&mut self, value: &Value, context: &mut Context<'_>, kicks: &mut Vec<Kick>) -> bool {
         let (as_written, correlation) = match envelope(value) {
             Ok(envelope) => envelope,
             Err((name, error)) => {
@@ -254,24 +254,24 @@ impl Run {
 }
 
 /// The commands in a request.
-fn commands_of(payload: &[u8]) -> Result<Vec<JsonValue>, &'static str> {
+fn commands_of(payload: &[u8]) -> Result<Vec<Value>, &'static str> {
     let mut request = json::parse(payload).ok_or("Payload not valid JSON")?;
-    match json::member_mut(&mut request, "commands") {
-        Some(JsonValue::Array(commands)) if commands.len() > MAX_COMMANDS => Err("Too many commands"),
-        Some(JsonValue::Array(commands)) => Ok(mem::take(commands)),
+    match json::take_member(&mut request, "commands") {
+        Some(Value::Array(commands)) if commands.len() > MAX_COMMANDS => Err("Too many commands"),
+        Some(Value::Array(commands)) => Ok(commands),
         _ => Err("Invalid/missing commands"),
     }
 }
 
 /// Name and correlation data of a command, or the name and the error to answer with.
-fn envelope(value: &JsonValue) -> Result<(&str, Option<&str>), (&str, &'static str)> {
-    if !matches!(value, JsonValue::Object(_)) {
+fn envelope(value: &Value) -> Result<(&str, Option<&str>), (&str, &'static str)> {
+    if !matches!(value, Value::Object(_)) {
         return Err((NO_COMMAND, "Command not an object"));
     }
     let name = json::text(value, "command").ok_or((NO_COMMAND, "Missing command"))?;
     match json::member(value, "correlationData") {
         None => Ok((name, None)),
-        Some(JsonValue::String(data)) => Ok((name, Some(data))),
+        Some(Value::String(data)) => Ok((name, Some(data))),
         Some(_) => Err((name, "Invalid correlationData data type.")),
     }
 }
