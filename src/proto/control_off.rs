@@ -35,7 +35,9 @@ pub struct Context<'a> {
 
 /// No requests.
 #[derive(Default)]
-pub struct Api;
+pub struct Api {
+    _nothing: (),
+}
 
 impl Api {
     /// Never called, since no request is taken.

@@ -279,8 +279,9 @@ impl Net {
         use CloseReason as R;
         let expected =
             matches!(reason, R::Disconnect { .. } | R::ClosedByClient | R::Timeout | R::Stalled | R::TakenOver { .. });
+        let kicked = matches!(reason, R::Kicked) && self.config.global.enable_control_api;
         let full = matches!(reason, R::TooManyUnreleased) && self.config.global.max_queued_messages != 0;
-        assert!(expected || full, "the broker ended a connection: {reason}");
+        assert!(expected || full || kicked, "the broker ended a connection: {reason}");
         if live {
             self.events.push(Event::Closed(id.0, reason.clone()));
         }
