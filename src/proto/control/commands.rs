@@ -101,6 +101,8 @@ impl Command {
             Command::DisconnectClient => {
                 let (client_id, session) = client(args, context)?;
                 let end_session = json::flag(args, "endSession").unwrap_or(false);
+                // Its will is published, since it does not leave of its own accord [MQTT-3.1.2-8]; clients that C
+                // Mosquitto's dynamic security sends away leave none.
                 match context.broker.conn_of(session) {
                     Some(conn) => kicks.push(Kick { session, conn, end_session }),
                     None if !end_session => return Err("Client not connected"),
