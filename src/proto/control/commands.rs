@@ -117,7 +117,8 @@ impl Command {
             }
             Command::ClearRetained => {
                 let filter = json::text(args, "filter").ok_or("Invalid/missing filter")?;
-                if topic::check_filter(filter).is_err() || filter.contains('\0') || filter.len() > 65535 {
+                // A topic cannot hold control characters, and the log must not.
+                if topic::check_filter(filter).is_err() || filter.contains(char::is_control) || filter.len() > 65535 {
                     return Err("Invalid filter");
                 }
                 if filter.starts_with("$SYS") {

@@ -194,6 +194,7 @@ fn every_command_answers_its_errors() {
         (r#""clearRetained","filter":"""#, "Invalid filter"),
         (r#""clearRetained","filter":"a/#/b""#, "Invalid filter"),
         (r#""clearRetained","filter":"a\u0000""#, "Invalid filter"),
+        (r#""clearRetained","filter":"a\nBroker: x""#, "Invalid filter"),
         (&too_long, "Invalid filter"),
         (r#""clearRetained","filter":"$SYS/#""#, "Topics of $SYS belong to the broker"),
         (r#""listGroups""#, "Unknown command"),
