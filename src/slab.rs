@@ -163,6 +163,25 @@ impl<T> Slab<T> {
         })
     }
 
+    /// The number of parts for [`Slab::part`].
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// The entries of one part, at most 64, in the order of the indices: a walk that stops and goes on later.
+    pub fn part(&self, at: usize) -> impl Iterator<Item = (Key, &T)> {
+        let start = at.saturating_mul(CHUNK);
+        let generations = self.generations.get(start..).unwrap_or_default();
+        let first = u32::try_from(start).unwrap_or(INDEX_MASK);
+        self.chunks.get(at).into_iter().flatten().zip(generations).zip(first..).filter_map(
+            |((slot, generation), index)| match slot {
+                Slot::Taken(value) => Some((Key(index | u32::from(*generation) << INDEX_BITS), value)),
+                Slot::Free { .. } => None,
+            },
+        )
+    }
+
     /// The keys of every entry.
     #[must_use]
     pub fn keys(&self) -> Vec<Key> {
@@ -197,6 +216,17 @@ mod tests {
         assert!(slab.iter().all(|(key, value)| keys[*value] == key && value % 3 != 0));
         let again: Vec<Key> = (0..334).map(|i| slab.insert(i).unwrap()).collect();
         assert!(again.iter().all(|key| key.index() < 1024 && slab.get(*key).is_some()));
+    }
+
+    #[test]
+    fn the_parts_together_are_all() {
+        let mut slab = Slab::new();
+        let keys: Vec<Key> = (0..200).map(|i| slab.insert(i).unwrap()).collect();
+        assert!(keys.iter().step_by(3).all(|key| slab.remove(*key).is_some()));
+        slab.insert(7).unwrap();
+        let parts: Vec<_> = (0..slab.parts()).flat_map(|at| slab.part(at)).collect();
+        assert_eq!(parts, slab.iter().collect::<Vec<_>>());
+        assert_eq!(slab.part(slab.parts()).count(), 0);
     }
 
     #[test]

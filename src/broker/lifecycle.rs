@@ -115,6 +115,7 @@ impl Broker {
         let expiry_s = self.capped_expiry(request.expiry_s);
         let Some(session) = self.sessions.get_mut(id) else { return Err(ConnectRefused::TooManyClients) };
         session.attachment = Attachment::Online(request.conn);
+        session.since_s = seconds(now);
         session.expiry_s = expiry_s;
         session.ends_ms = 0;
         session.version = request.version;
@@ -172,6 +173,7 @@ impl Broker {
         let expiry = ending.expiry_s.map(|s| self.capped_expiry(s));
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn() == Some(conn)) else { return };
         session.attachment = Attachment::Offline;
+        session.since_s = seconds(now);
         session.dirty = false;
         session.expiry_s = expiry.unwrap_or(session.expiry_s);
         if let Some(flow) = &mut session.flow {
@@ -214,7 +216,7 @@ impl Broker {
     }
 
     /// Publishes a will if its client may [MQTT-3.1.2-8].
-    fn publish_will(&mut self, now: Now, will: &Will) {
+    pub(crate) fn publish_will(&mut self, now: Now, will: &Will) {
         if !super::auth::may_publish(&will.topic) {
             return;
         }
@@ -371,6 +373,11 @@ impl Broker {
             }
         }
     }
+}
+
+/// The wall clock in 32 bits, which last until 2106.
+fn seconds(now: Now) -> u32 {
+    u32::try_from(now.wall_s).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

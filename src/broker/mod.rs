@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod changes;
+mod clients;
 mod deliver;
 mod inflight;
 mod lifecycle;
@@ -39,6 +40,7 @@ use stats::Stats;
 use subs::Subs;
 use sys::Sys;
 
+pub use clients::{Cleared, ClientInfo};
 pub use deliver::Published;
 pub use inflight::Acked;
 pub use lifecycle::{ConnectRefused, ConnectRequest, Connected, Ending};
@@ -61,7 +63,7 @@ const LOOKS_PER_FLUSH: u32 = 4000;
 const LOOKS_PER_CLIENT: std::ops::RangeInclusive<u32> = 8..=2000;
 
 /// Something the core wants done to a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
     /// Another connection has taken its session over; close it [MQTT-3.1.4-3].
     TakeOver {
@@ -74,6 +76,13 @@ pub enum Action {
     Kick {
         /// The connection.
         conn: ConnId,
+    },
+    /// A client asks `$CONTROL/broker/v1` for something that takes a look at the connections.
+    Control {
+        /// Who asks.
+        from: SessionId,
+        /// What it sent.
+        request: Box<[u8]>,
     },
 }
 

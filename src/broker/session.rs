@@ -39,6 +39,8 @@ pub(crate) struct Session {
     pub(crate) attachment: Attachment,
     /// Seconds the session outlives its connection; [`NEVER`] for ever.
     pub(crate) expiry_s: u32,
+    /// When the client came or went, in seconds since 1970.
+    pub(crate) since_s: u32,
     /// The last publish that reached this session, to merge overlapping subscriptions.
     pub(crate) stamp: u32,
     /// The last packet identifier handed out.
@@ -146,6 +148,7 @@ impl Sessions {
             ends_ms: 0,
             attachment: Attachment::Offline,
             expiry_s: 0,
+            since_s: 0,
             stamp: 0,
             last_id: 0,
             window: 0,
@@ -173,6 +176,16 @@ impl Sessions {
             self.by_client_id.shrink_to_fit(|id| hash(keys, slab.get(id.0).map_or("", |session| &session.client_id)));
         }
         Some(session)
+    }
+
+    /// The number of parts for [`Sessions::part`].
+    pub(crate) fn parts(&self) -> usize {
+        self.slab.parts()
+    }
+
+    /// At most 64 of the sessions.
+    pub(crate) fn part(&self, at: usize) -> impl Iterator<Item = SessionId> {
+        self.slab.part(at).map(|(key, _)| SessionId(key))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {

@@ -9,7 +9,7 @@ use super::{EventLoop, FIRST_LISTENER, ListenError, MAX_LISTENERS};
 use crate::broker::ConnId;
 use crate::config::{self, Config};
 use crate::logging;
-use crate::proto::CloseReason;
+use crate::proto::{CloseReason, control};
 use crate::timer::Now;
 
 impl EventLoop {
@@ -37,6 +37,24 @@ impl EventLoop {
                 .map_err(|error| ListenError::system(&error))?;
         }
         Ok(())
+    }
+
+    /// Warns when the API is open to everybody.
+    pub(super) fn check_api(&self) {
+        if let Some(warning) = control::warning(&self.config) {
+            log::warn!("{warning}");
+        }
+    }
+
+    /// Lets `$CONTROL/broker/v1` work for a while.
+    pub(super) fn run_api(&mut self, now: Now) {
+        let (conns, config) = (&self.conns, &self.config);
+        let connection = |id: ConnId| {
+            let conn = conns.get(id.0)?;
+            let port = config.listeners.get(usize::from(conn.listener)).map_or(0, |listener| listener.port);
+            Some(conn.server.connection(port, conn.outbox.as_ref().map_or(0, |out| out.len())))
+        };
+        self.api.run(&mut control::Context { now, broker: &mut self.broker, config, connection: &connection });
     }
 
     pub(super) fn take_signals(&mut self, now: Now) {
@@ -88,6 +106,7 @@ impl EventLoop {
         }
         logging::reconfigure(&self.config.global.log);
         self.broker.set_settings(self.config.global.clone(), now);
+        self.check_api();
     }
 
     /// Publishes every will, tells every client that the broker stops, and closes.

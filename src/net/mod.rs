@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::os::clock;
 use crate::os::notify::Notifier;
 use crate::os::signals::Signals;
-use crate::proto::{CloseReason, Outbox, Peer, Server, Turn};
+use crate::proto::{CloseReason, Outbox, Peer, Server, Turn, control::Api};
 use crate::slab::{Key, Slab};
 use crate::timer::{Now, Timers};
 use conn::{Conn, Readiness, Stage};
@@ -71,6 +71,7 @@ pub struct EventLoop {
     /// Ports of the command line, for local-only mode after a reload.
     ports: Vec<u16>,
     broker: Broker,
+    api: Api,
     listeners: Vec<ListenSocket>,
     /// Open connections of each configured listener.
     connections: Vec<u32>,
@@ -135,6 +136,7 @@ impl EventLoop {
             notifier,
             watchdog_due_ms,
             broker,
+            api: Api::default(),
             listeners: Vec::new(),
             connections: Vec::new(),
             config,
@@ -157,6 +159,7 @@ impl EventLoop {
             .register(&mut SourceFd(&signal_fd), SIGNALS, Interest::READABLE)
             .map_err(|error| ListenError::system(&error))?;
         this.open_listeners()?;
+        this.check_api();
         Ok(this)
     }
 
@@ -191,6 +194,7 @@ impl EventLoop {
         let work = !self.ready.is_empty()
             || !self.to_flush.is_empty()
             || self.broker.has_dirty()
+            || self.api.is_busy()
             || (self.accept_paused_until_ms.is_none() && self.listeners.iter().any(|listener| listener.pending));
         let deadlines = [
             self.timers.next_deadline(),
@@ -295,18 +299,23 @@ impl EventLoop {
         (self.broker.stats.waiting_packets, self.broker.stats.waiting_bytes) = (packets, bytes);
     }
 
-    /// Closes the connections that the core wants closed.
+    /// Does what the core wants done: connections to close, requests to take.
     fn run_closes(&mut self, now: Now) {
         while let Some(action) = self.broker.take_action() {
             match action {
                 Action::TakeOver { conn, by } => self.close(now, conn, &CloseReason::TakenOver { by }),
                 Action::Kick { conn } => self.close(now, conn, &CloseReason::Kicked),
+                Action::Control { from, request } => self.api.take(now, &mut self.broker, from, request),
             }
         }
     }
 
     fn run_actions(&mut self, now: Now) {
         self.run_closes(now);
+        if self.api.is_busy() {
+            self.run_api(now);
+            self.run_closes(now);
+        }
         let broker = &mut self.broker;
         crate::logging::drain_topic_lines(&mut |suffix, line| broker.publish_log(now, suffix, line));
     }

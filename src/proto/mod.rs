@@ -2,6 +2,11 @@
 //! and time come in, bytes and decisions go out.
 
 pub mod close;
+#[cfg(feature = "control")]
+pub mod control;
+#[cfg(not(feature = "control"))]
+#[path = "control_off.rs"]
+pub mod control;
 pub mod outbox;
 pub mod peer;
 pub mod server;

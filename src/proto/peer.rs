@@ -22,6 +22,12 @@ impl Peer {
         Peer { ip, port: addr.port(), v4 }
     }
 
+    /// The port without the address.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The address without the port.
     #[must_use]
     pub fn ip(&self) -> IpAddr {
@@ -31,6 +37,19 @@ impl Peer {
             None => IpAddr::V6(ip),
         }
     }
+}
+
+/// A connection as an operator sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Connection {
+    /// The other end.
+    pub peer: Peer,
+    /// The port of the listener it came in on.
+    pub listener_port: u16,
+    /// The keepalive in force, in seconds; 0 is none.
+    pub keepalive_s: u16,
+    /// Bytes that wait for the socket.
+    pub waiting_bytes: usize,
 }
 
 /// `ADDR:PORT`, without brackets around IPv6, as C Mosquitto prints it.

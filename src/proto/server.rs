@@ -19,6 +19,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 
+use super::peer::Connection;
 use super::{CloseReason, Flow, Peer, Turn};
 use crate::broker::changes::ChangeSeq;
 use crate::broker::{Acked, Broker, Ending, SessionId};
@@ -110,6 +111,12 @@ impl Server {
             Phase::Live(session) => Some(session),
             Phase::AwaitConnect | Phase::Ended => None,
         }
+    }
+
+    /// The connection as an operator sees it; the caller knows its listener and what waits for its socket.
+    #[must_use]
+    pub fn connection(&self, listener_port: u16, waiting_bytes: usize) -> Connection {
+        Connection { peer: self.peer, listener_port, keepalive_s: self.keepalive_s, waiting_bytes }
     }
 
     /// When [`Server::on_timer`] has to be called at the latest, in milliseconds.

@@ -153,6 +153,19 @@ fn server() -> Vec<Vec<u8>> {
         &[on(2, 1), 4, 0xC0, 0, 0xC0, 0, on(3, 1), 2, 0, 0],
     ]
     .concat();
+    // Every request there is, and one of the input's own; the answers reach the second client.
+    let mut operate = vec![on(1, 10), 0x0E, 0x80, on(0, 18), 0x30, 1];
+    for request in (0..10).chain([14]) {
+        operate.extend([on(0, 18), 0x0D, 2, request]);
+        operate.extend_from_slice(if request == 14 { b"{\"commands\":7}" } else { b"" });
+        // A turn by whoever stays; who was sent away comes back.
+        operate.push(on(if request == 4 { 0 } else { 1 }, 7));
+        match request {
+            3 => operate.extend(connect(0, five)),
+            4 => operate.extend(connect(1, four)),
+            _ => {}
+        }
+    }
     let mut all = Vec::new();
     for config in 0..8u8 {
         let pairs = [(five, four), (limited, five), (four, three), (three, limited)];
@@ -161,6 +174,9 @@ fn server() -> Vec<Vec<u8>> {
             let flags = if i == 2 { 0xC0 } else { 0 };
             all.push([vec![config | flags], come(first, second), part.clone()].concat());
         }
+    }
+    for config in [1, 4] {
+        all.push([vec![config | 0x40], come(five, four), operate.clone()].concat());
     }
     all
 }

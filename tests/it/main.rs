@@ -3,6 +3,8 @@
 mod broker;
 mod cli;
 mod client;
+#[cfg(feature = "control")]
+mod control_api;
 mod debian_clients;
 mod endings;
 mod hostile;

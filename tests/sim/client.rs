@@ -297,6 +297,27 @@ impl Client {
         self.write(net, &bytes, Some(number));
     }
 
+    /// Asks the broker for something, without an acknowledgement.
+    pub(crate) fn ask(&self, net: &mut Net, request: &str) {
+        let head = PublishHead {
+            version: self.version,
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: "$CONTROL/broker/v1",
+            packet_id: None,
+            forwardable: &[],
+            expiry: None,
+            topic_alias: None,
+            subscription_id: None,
+            payload_len: request.len(),
+        };
+        let mut bytes = Vec::new();
+        encode_publish(&mut bytes, &head);
+        bytes.extend_from_slice(request.as_bytes());
+        self.write(net, &bytes, None);
+    }
+
     pub(crate) fn subscribe(&mut self, net: &mut Net, filter: &str, options: SubscribeOptions, id: Option<u32>) {
         let packet_id = PacketId::new(60_000).unwrap();
         let mut bytes = Vec::new();
@@ -383,8 +404,12 @@ impl Client {
             Packet::Disconnect(disconnect) => {
                 assert!(self.v5(), "{}: DISCONNECT to version 3", self.name);
                 // The third is for packets that came in too slowly.
-                let allowed =
-                    [ReasonCode::SESSION_TAKEN_OVER, ReasonCode::KEEP_ALIVE_TIMEOUT, ReasonCode::MALFORMED_PACKET];
+                let allowed = [
+                    ReasonCode::SESSION_TAKEN_OVER,
+                    ReasonCode::KEEP_ALIVE_TIMEOUT,
+                    ReasonCode::MALFORMED_PACKET,
+                    ReasonCode::ADMINISTRATIVE_ACTION,
+                ];
                 assert!(allowed.contains(&disconnect.reason), "{}: {disconnect:?}", self.name);
                 return false;
             }

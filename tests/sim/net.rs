@@ -6,6 +6,7 @@ use std::io::IoSlice;
 
 use mosquitto::broker::{Action, Broker, ConnId};
 use mosquitto::config::Config;
+use mosquitto::proto::control::{Api, Context};
 use mosquitto::proto::{CloseReason, Flow, Outbox, Peer, Server, Turn};
 use mosquitto::slab::{Key, Slab};
 use mosquitto::timer::{Now, Timers};
@@ -63,6 +64,7 @@ pub(crate) struct Net {
     pub(crate) hash: u64,
     /// Acknowledgements wait for [`Net::sync`].
     pub(crate) journal: bool,
+    api: Api,
     timers: Timers,
     ready: Vec<ConnId>,
     to_flush: Vec<ConnId>,
@@ -82,6 +84,7 @@ impl Net {
             events: Vec::new(),
             hash: 0xCBF2_9CE4_8422_2325,
             journal: false,
+            api: Api::default(),
             timers: Timers::default(),
             ready: Vec::new(),
             to_flush: Vec::new(),
@@ -276,8 +279,9 @@ impl Net {
         use CloseReason as R;
         let expected =
             matches!(reason, R::Disconnect { .. } | R::ClosedByClient | R::Timeout | R::Stalled | R::TakenOver { .. });
+        let kicked = matches!(reason, R::Kicked) && self.config.global.enable_control_api;
         let full = matches!(reason, R::TooManyUnreleased) && self.config.global.max_queued_messages != 0;
-        assert!(expected || full, "the broker ended a connection: {reason}");
+        assert!(expected || full || kicked, "the broker ended a connection: {reason}");
         if live {
             self.events.push(Event::Closed(id.0, reason.clone()));
         }
@@ -361,11 +365,13 @@ impl Net {
             }
         }
         self.broker.on_timers(self.now);
-        while let Some(action) = self.broker.take_action() {
-            match action {
-                Action::TakeOver { conn, by } => self.close(conn, &CloseReason::TakenOver { by }),
-                Action::Kick { conn } => self.close(conn, &CloseReason::Kicked),
-            }
+        self.run_closes();
+        if self.api.is_busy() {
+            let conns = &self.conns;
+            let connection = |id: ConnId| conns.get(id.0).map(|conn| conn.server.connection(0, conn.outbox.len()));
+            let (now, broker, config) = (self.now, &mut self.broker, &self.config);
+            self.api.run(&mut Context { now, broker, config, connection: &connection });
+            self.run_closes();
         }
         let mut list = std::mem::take(&mut self.to_flush);
         self.broker.take_dirty(&mut list);
@@ -373,6 +379,16 @@ impl Net {
             self.flush_conn(id);
         }
         self.broker.check_invariants();
+    }
+
+    fn run_closes(&mut self) {
+        while let Some(action) = self.broker.take_action() {
+            match action {
+                Action::TakeOver { conn, by } => self.close(conn, &CloseReason::TakenOver { by }),
+                Action::Kick { conn } => self.close(conn, &CloseReason::Kicked),
+                Action::Control { from, request } => self.api.take(self.now, &mut self.broker, from, request),
+            }
+        }
     }
 
     /// The next turn is at this time.
@@ -394,7 +410,7 @@ impl Net {
 
     /// True when another turn has work without any new input.
     pub(crate) fn busy(&self) -> bool {
-        !self.ready.is_empty() || !self.to_flush.is_empty() || self.broker.has_dirty()
+        !self.ready.is_empty() || !self.to_flush.is_empty() || self.broker.has_dirty() || self.api.is_busy()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<u64> {

@@ -78,6 +78,7 @@ impl World {
         global.queue_qos0_messages = rng.one_in(3);
         global.upgrade_outgoing_qos = rng.one_in(8);
         global.retain_expiry_interval = Some(60).filter(|_| rng.one_in(2));
+        global.enable_control_api = seed % 3 == 0;
         let upgrade = global.upgrade_outgoing_qos;
         config.listeners = vec![Listener::new(1883, None)];
         let start = Now { mono_ms: (1 << 32) + rng.below(5000), wall_s: 1_000_000 };
@@ -249,6 +250,7 @@ impl World {
         }
         match self.clients[at].kind {
             Kind::Publisher => self.publish(at),
+            Kind::Noise if self.net.config.global.enable_control_api && self.rng.one_in(6) => self.operate(at),
             Kind::Noise if self.rng.one_in(2) => self.publish(at),
             Kind::Noise => {
                 let filter = *self.rng.pick(&NOISE_FILTERS);
@@ -271,6 +273,18 @@ impl World {
             }
             Kind::Witness(_) | Kind::Member | Kind::Mortal | Kind::Watcher => {}
         }
+    }
+
+    /// Sends somebody away, but not the watcher; or looks who is there.
+    fn operate(&mut self, at: usize) {
+        let who = self.rng.size(1, self.clients.len() - 1);
+        let name = &self.clients[who].name;
+        let request = match self.rng.below(4) {
+            0 => r#"{"commands":[{"command":"listClients","verbose":true}]}"#.to_string(),
+            1 => format!(r#"{{"commands":[{{"command":"getClient","clientid":"{name}"}}]}}"#),
+            _ => format!(r#"{{"commands":[{{"command":"disconnectClient","clientid":"{name}"}}]}}"#),
+        };
+        self.clients[at].ask(&mut self.net, &request);
     }
 
     fn publish(&mut self, at: usize) {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::{Handled, Server, acknowledged};
 use crate::broker::message::{Msg, NewMessage};
 use crate::broker::{Acked, Received, SessionId, auth};
-use crate::proto::{CloseReason, Turn};
+use crate::proto::{CloseReason, Turn, control};
 use crate::wire::acks::Ack;
 use crate::wire::packet::PacketType;
 use crate::wire::publish::Publish;
@@ -40,7 +40,11 @@ impl Server {
         self.log_publish(turn, session, "Received", &topic, publish);
         if topic.starts_with("$CONTROL/") {
             // Handled when it arrives, whatever its QoS, and never forwarded.
-            turn.broker.answer(turn.now, session, &format!("{topic}/response"), NO_ENDPOINT);
+            if control::is_on(turn.config, &topic) {
+                control::ask(turn, session, publish.payload);
+            } else {
+                turn.broker.answer(turn.now, session, &format!("{topic}/response"), NO_ENDPOINT);
+            }
             return self.answer(turn, session, publish, ReasonCode::SUCCESS);
         }
         let props = publish.props.forwardable();
@@ -190,9 +194,9 @@ fn refusal(turn: &Turn<'_>, topic: &str, publish: &Publish<'_>) -> Option<Reason
     if !auth::may_publish(topic) {
         return Some(ReasonCode::NOT_AUTHORIZED);
     }
-    // To remove a retained message frees memory, so it is allowed even then.
-    let removes = publish.retain && publish.payload.is_empty();
-    if turn.broker.over_memory() && !removes {
+    // To remove a retained message frees memory, so it is allowed even then; and so is what an operator does about it.
+    let helps = publish.retain && publish.payload.is_empty() || control::is_on(turn.config, topic);
+    if turn.broker.over_memory() && !helps {
         return Some(ReasonCode::QUOTA_EXCEEDED);
     }
     None

@@ -241,3 +241,36 @@ fn a_large_packet_on_its_way_keeps_a_connection_alive() {
     world.now.mono_ms += 16_000;
     assert!(matches!(world.with(id, |server, turn| server.on_timer(turn)), Flow::Close(_)));
 }
+
+#[test]
+fn the_control_api_is_asked_when_it_is_on_even_without_memory() {
+    use crate::broker::Action;
+    let request =
+        |payload: &str| packet(0x32, &[&b"\0\x12$CONTROL/broker/v1\0\x07\0"[..], payload.as_bytes()].concat());
+    for (on, over_memory) in [(false, false), (true, false), (true, true)] {
+        if on && !cfg!(feature = "control") {
+            continue;
+        }
+        let mut world = World::new();
+        world.config.global.enable_control_api = on;
+        let id = world.open();
+        world.send(id, CONNECT_V5);
+        world.received(id);
+        if over_memory {
+            world.broker.settings.memory_limit = 1;
+            world.broker.stats.heap = 2;
+        }
+        let flow = world.send(id, &request("{}"));
+        let session = world.servers[id].0.session().unwrap();
+        let received = world.received(id);
+        assert!(received.ends_with(b"\x40\x02\0\x07"), "acknowledged with success: {received:02X?}");
+        if on {
+            let asked = Action::Control { from: session, request: b"{}".as_slice().into() };
+            assert_eq!(world.broker.take_action(), Some(asked));
+            assert!(matches!(flow, Flow::Again), "that is enough for one turn");
+        } else {
+            assert_eq!(world.broker.take_action(), None);
+            assert!(received.windows(12).any(|part| part == b"endpoint not"), "{received:02X?}");
+        }
+    }
+}

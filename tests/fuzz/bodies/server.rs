@@ -15,17 +15,33 @@ use super::turns::Loop;
 /// What stands above the listener; the first configuration opens none. `$SYS` is on in two: it would be most of the work.
 const CONFIGS: [[&str; 2]; 8] = [
     ["", ""],
-    [QUIET, "max_topic_alias 2\nmax_topic_alias_broker 2\nlistener 2\nmount_point m/\n"],
+    [CONTROL, "max_topic_alias 2\nmax_topic_alias_broker 2\nlistener 2\nmount_point m/\n"],
     ["sys_interval 0\nmax_inflight_messages 1\nmax_queued_messages 2\nqueue_qos0_messages true\n", ""],
     ["sys_interval 0\nmax_inflight_bytes 1\nmax_queued_bytes 9\nmax_packet_size 200\n", "max_qos 1\n"],
-    ["sys_interval 0\npersistent_client_expiration 1h\nmax_keepalive 9\nupgrade_outgoing_qos true\n", ""],
+    [
+        "sys_interval 0\nenable_control_api true\npersistent_client_expiration 1h\nmax_keepalive 9\nupgrade_outgoing_qos true\n",
+        "",
+    ],
     ["sys_interval 0\nallow_duplicate_messages false\nglobal_max_clients 2\nmax_inflight_messages 0\n", ""],
     ["sys_interval 0\nretain_available false\nmessage_size_limit 3\n", "use_username_as_clientid true\n"],
     ["sys_interval 1\nretain_expiry_interval 1\nmemory_limit 1000\nclientid_prefixes a\n", ""],
 ];
-const QUIET: &str = "sys_interval 0\n";
+const CONTROL: &str = "sys_interval 0\nenable_control_api true\n";
+/// What is asked of `$CONTROL/broker/v1`; beyond the list the input is the request.
+const REQUESTS: [&str; 10] = [
+    r#"{"commands":[{"command":"listClients"},{"command":"listListeners","correlationData":"x"}]}"#,
+    r#"{"commands":[{"command":"listClients","verbose":true,"count":2,"offset":1},{"command":"listPlugins"}]}"#,
+    r#"{"commands":[{"command":"getClient","clientid":"a"},{"command":"getClient","clientid":"ab"},1]}"#,
+    r#"{"commands":[{"command":"disconnectClient","clientid":"a"}]}"#,
+    r#"{"commands":[{"command":"disconnectClient","clientid":"ab","endSession":true},{}]}"#,
+    r#"{"commands":[{"command":"disconnectClient","clientid":"b","endSession":true}]}"#,
+    r##"{"commands":[{"command":"clearRetained","filter":"#"}]}"##,
+    r#"{"commands":[{"command":"clearRetained","filter":"a/+","correlationData":"y"},{"command":"x"}]}"#,
+    r#"{"commands":[{"command":"clearRetained","filter":"a"},{"command":"clearRetained","filter":"+/#"}]}"#,
+    "{",
+];
 const IDS: [&str; 4] = ["a", "ab", "b", ""];
-const TOPICS: [&str; 8] = ["a", "a/b", "a/b/c", "/", "$SYS/x", "$CONTROL/x/v1", "b", "m/a"];
+const TOPICS: [&str; 8] = ["a", "a/b", "a/b/c", "/", "$SYS/x", "$CONTROL/broker/v1", "b", "m/a"];
 const FILTERS: [&str; 16] = [
     "a",
     "a/b",
@@ -218,7 +234,11 @@ fn publish(out: &mut Vec<u8>, version: ProtocolVersion, data: &mut &[u8]) {
     let (n, m) = (byte(data), byte(data));
     let qos = qos(n >> 3);
     let topic = TOPICS[usize::from(n & 7)];
-    let payload = vec![b'x'; [0, 1, 600, 20_000][usize::from(n >> 6)]];
+    let payload = if topic == "$CONTROL/broker/v1" {
+        request(data)
+    } else {
+        vec![b'x'; [0, 1, 600, 20_000][usize::from(n >> 6)]]
+    };
     let mut body = Vec::new();
     let alias = version == ProtocolVersion::V5 && m & 0x10 != 0;
     writer::put_str(&mut body, if alias && m & 0x20 != 0 { "" } else { topic });
@@ -244,6 +264,16 @@ fn publish(out: &mut Vec<u8>, version: ProtocolVersion, data: &mut &[u8]) {
     out.push(0x30 | dup | (qos as u8) << 1 | n >> 5 & 1);
     writer::put_varint(out, body.len());
     out.extend_from_slice(&body);
+}
+
+fn request(data: &mut &[u8]) -> Vec<u8> {
+    let which = usize::from(byte(data));
+    if let Some(request) = REQUESTS.get(which) {
+        return request.as_bytes().to_vec();
+    }
+    let (request, rest) = data.split_at(which.min(data.len()));
+    *data = rest;
+    request.to_vec()
 }
 
 fn publish_to(out: &mut Vec<u8>, version: ProtocolVersion, topic: &str, payload: &[u8]) {

@@ -4,6 +4,7 @@ use std::io::IoSlice;
 
 use mosquitto::broker::{Action, Broker, ConnId};
 use mosquitto::config::Config;
+use mosquitto::proto::control::{Api, Context};
 use mosquitto::proto::server::HIGH_WATER;
 use mosquitto::proto::{CloseReason, Flow, Outbox, Peer, Server, Turn};
 use mosquitto::slab::{Key, Slab};
@@ -50,6 +51,7 @@ pub struct Loop {
     pub broker: Broker,
     pub now: Now,
     config: Config,
+    api: Api,
     conns: Slab<Conn>,
     timers: Timers,
     ready: Vec<ConnId>,
@@ -71,6 +73,7 @@ impl Loop {
             now,
             widest: config.global.max_inflight_messages.into(),
             config,
+            api: Api::default(),
             conns: Slab::new(),
             timers: Timers::default(),
             ready: Vec::new(),
@@ -157,11 +160,16 @@ impl Loop {
             }
         }
         self.broker.on_timers(self.now);
-        while let Some(action) = self.broker.take_action() {
-            match action {
-                Action::TakeOver { conn, by } => self.close(conn, &CloseReason::TakenOver { by }),
-                Action::Kick { conn } => self.close(conn, &CloseReason::Kicked),
-            }
+        self.run_closes();
+        if self.api.is_busy() {
+            let conns = &self.conns;
+            let connection = |id: ConnId| {
+                let conn = conns.get(id.0)?;
+                Some(conn.server.connection(1, conn.outbox.as_ref().map_or(0, |out| out.len())))
+            };
+            let (now, broker, config) = (self.now, &mut self.broker, &self.config);
+            self.api.run(&mut Context { now, broker, config, connection: &connection });
+            self.run_closes();
         }
         let mut list = std::mem::take(&mut self.to_flush);
         self.broker.take_dirty(&mut list);
@@ -177,9 +185,19 @@ impl Loop {
         }
     }
 
+    fn run_closes(&mut self) {
+        while let Some(action) = self.broker.take_action() {
+            match action {
+                Action::TakeOver { conn, by } => self.close(conn, &CloseReason::TakenOver { by }),
+                Action::Kick { conn } => self.close(conn, &CloseReason::Kicked),
+                Action::Control { from, request } => self.api.take(self.now, &mut self.broker, from, request),
+            }
+        }
+    }
+
     /// True when the loop would not sleep.
     fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.to_flush.is_empty() || self.broker.has_dirty()
+        self.api.is_busy() || !self.ready.is_empty() || !self.to_flush.is_empty() || self.broker.has_dirty()
     }
 
     /// Turns until there is nothing to do, with clients that read everything.
