@@ -151,13 +151,17 @@ fn listeners(context: &Context<'_>) -> String {
             "protocol",
             match listener.protocol {
                 Protocol::Mqtt => "mqtt",
+                Protocol::Websockets => "mqtt+websockets",
                 Protocol::Metrics => "metrics",
             },
         );
         if let Some(host) = &listener.host {
             entry.text("bind-address", host);
         }
-        entry.raw("tls", false);
+        if let Some(path) = &listener.unix_path {
+            entry.text("socket-path", &path.display().to_string());
+        }
+        entry.raw("tls", listener.tls.certfile.is_some());
         entry.end();
         true
     });
