@@ -12,14 +12,16 @@
 mod connect;
 mod flush;
 mod publish;
+mod strict;
 mod subscribe;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use self::strict::Announcement;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
-use super::{CloseReason, Flow, Peer, Turn};
+use super::{CloseReason, Flow, Peer, Turn, conformance};
 use crate::broker::changes::ChangeSeq;
 use crate::broker::{Acked, Broker, Ending, SessionId};
 use crate::timer::Now;
@@ -58,6 +60,8 @@ pub struct Server {
     /// Aliases the broker may use towards the client.
     aliases_out: u16,
     version: ProtocolVersion,
+    /// A reply was larger than the client takes, which ends the connection [conf: strict_conformance].
+    unsendable: bool,
 }
 
 /// What only some connections have.
@@ -69,6 +73,10 @@ struct Extra {
     aliases_out: BTreeMap<Box<str>, u16>,
     /// Acknowledgements that wait until what they promise is on disk, in order.
     deferred: VecDeque<Deferred>,
+    /// QoS 2 messages of this connection that have no PUBCOMP yet, counted only with `strict_conformance`.
+    open_qos2: BTreeSet<u16>,
+    /// What the log says of the new client, while it waits for the end of the connection whose session it took.
+    announcement: Option<Announcement>,
 }
 
 /// An encoded acknowledgement and the change it waits for.
@@ -100,6 +108,7 @@ impl Server {
             keepalive_s: CONNECT_KEEPALIVE_S,
             aliases_out: 0,
             version: ProtocolVersion::V311,
+            unsendable: false,
         }
     }
 
@@ -126,6 +135,7 @@ impl Server {
     /// Takes input: whole packets are handled, an incomplete one is kept. Call with no input to go on after
     /// [`Flow::Again`] or [`Flow::Paused`].
     pub fn on_bytes(&mut self, turn: &mut Turn<'_>, mut input: &[u8]) -> Flow {
+        self.announce(turn);
         // Taken out, because the frames borrow it while `self` handles them.
         let mut framer = mem::take(&mut self.framer);
         let flow = loop {
@@ -140,7 +150,8 @@ impl Server {
                     self.last_in_ms = turn.now.mono_ms;
                     turn.charge(1);
                     turn.broker.stats.packets_in += 1;
-                    if let Err(reason) = self.on_frame(turn, first, body) {
+                    let handled = self.on_frame(turn, first, body);
+                    if let Err(reason) = handled.and_then(|()| self.check_sent()) {
                         break Flow::Close(reason);
                     }
                 }
@@ -159,7 +170,7 @@ impl Server {
         if turn.out.owed() > HIGH_WATER {
             return Some(Flow::Paused);
         }
-        (turn.budget == 0 || turn.broker.wants_flush()).then_some(Flow::Again)
+        (turn.budget == 0 || turn.broker.wants_flush() || self.is_announcing()).then_some(Flow::Again)
     }
 
     fn is_taken_over(&self, turn: &Turn<'_>) -> bool {
@@ -170,6 +181,7 @@ impl Server {
         FrameLimits {
             version: (self.phase != Phase::AwaitConnect).then_some(self.version),
             max_packet_size: turn.config.global.max_packet_size,
+            strict: turn.strict(),
         }
     }
 
@@ -226,8 +238,11 @@ impl Server {
             );
             return Err(CloseReason::ProtocolError);
         }
+        if !conformance::permits_disconnect(turn.strict(), packet.reason) {
+            return Err(DecodeError::Reason(PacketType::Disconnect, packet.reason.0).into());
+        }
         Err(CloseReason::Disconnect {
-            with_will: packet.reason == ReasonCode::DISCONNECT_WITH_WILL,
+            with_will: conformance::leaves_will(turn.strict(), packet.reason),
             expiry_s: packet.session_expiry,
         })
     }
@@ -243,8 +258,8 @@ impl Server {
         if self.framer.stalled(turn.now.mono_ms) {
             return Flow::Close(CloseReason::Stalled);
         }
-        // A packet that comes in fast enough is a sign of life, though it is not complete.
-        if self.phase != Phase::AwaitConnect && self.framer.is_growing(turn.now.mono_ms) {
+        // A packet that comes in fast enough is a sign of life, though it is not complete; by the letter it is none.
+        if !turn.strict() && self.phase != Phase::AwaitConnect && self.framer.is_growing(turn.now.mono_ms) {
             self.last_in_ms = turn.now.mono_ms;
         }
         if self.keepalive_deadline().is_some_and(|deadline| deadline <= turn.now.mono_ms) {
@@ -255,6 +270,7 @@ impl Server {
 
     /// Ends the connection: tells a v5 client why, detaches the session, logs the one line.
     pub fn close(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
+        self.announce_now();
         let phase = mem::replace(&mut self.phase, Phase::Ended);
         if let CloseReason::Decode(error) = reason {
             self.log_decode_error(turn, phase, error);
@@ -266,7 +282,7 @@ impl Server {
         if let Phase::Live(session) = phase {
             // Nothing comes before CONNACK [MQTT-3.2.0-1], and one that waits for storage will not leave any more.
             let told = self.version == ProtocolVersion::V5 && !self.waits(PacketType::Connack);
-            if let Some(code) = reason.code().filter(|_| told) {
+            if let Some(code) = conformance::disconnect_code(turn.strict(), reason).filter(|_| told) {
                 Disconnect { reason: code, session_expiry: None }.encode(turn.out.packet(), self.version);
                 turn.broker.stats.packets_out += 1;
             }
@@ -334,6 +350,9 @@ impl Server {
         }
         let mut bytes = Vec::new();
         encode(&mut bytes, self.version);
+        if self.is_unsendable(turn, bytes.len()) {
+            return;
+        }
         turn.out.owe(bytes.len());
         self.extra().deferred.push_back(Deferred { seq, bytes });
         if !waiting {
@@ -346,6 +365,10 @@ impl Server {
         let before = out.len();
         encode(out, self.version);
         let len = out.len().saturating_sub(before);
+        if self.is_unsendable(turn, len) {
+            turn.out.packet().truncate(before);
+            return;
+        }
         turn.out.owe(len);
         turn.broker.stats.packets_out += 1;
     }

@@ -22,6 +22,9 @@ pub struct FrameLimits {
     pub version: Option<ProtocolVersion>,
     /// Largest packet, counted as its first byte and its Remaining Length [conf: max_packet_size]; 0 is no limit.
     pub max_packet_size: u32,
+    /// By the letter of the specification [conf: strict_conformance]: the Remaining Length in its shortest form
+    /// [MQTT-1.5.5-1], every byte of a packet counted, and no limit besides `max_packet_size` behind CONNECT.
+    pub strict: bool,
 }
 
 /// What [`Framer::next`] found.
@@ -235,18 +238,23 @@ fn header(bytes: &[u8], limits: &FrameLimits) -> Result<Option<Header>, DecodeEr
     for (&byte, (shift, len)) in rest.iter().zip([(0, 2), (7, 3), (14, 4), (21, 5)]) {
         body |= usize::from(byte & 0x7F).wrapping_shl(shift);
         if byte & 0x80 == 0 {
-            check(packet, body, limits)?;
+            if limits.strict && len > 2 && byte == 0 {
+                return Err(DecodeError::RemainingLength);
+            }
+            check(packet, len, body, limits)?;
             return Ok(Some(Header { first, len, body }));
         }
     }
     if rest.len() >= 4 { Err(DecodeError::RemainingLength) } else { Ok(None) }
 }
 
-fn check(packet: PacketType, body: usize, limits: &FrameLimits) -> Result<(), DecodeError> {
+fn check(packet: PacketType, header: usize, body: usize, limits: &FrameLimits) -> Result<(), DecodeError> {
     use PacketType as P;
     let v5 = limits.version == Some(ProtocolVersion::V5);
+    let counted = if limits.strict { header } else { 1 };
     let largest = match packet {
         P::Connect => LARGE,
+        _ if v5 && limits.strict => usize::MAX,
         P::Puback | P::Pubrec | P::Pubrel | P::Pubcomp | P::Disconnect if v5 => SMALL,
         P::Subscribe | P::Unsubscribe | P::Auth if v5 => LARGE,
         P::Puback | P::Pubrec | P::Pubrel | P::Pubcomp if body != 2 => return Err(DecodeError::Length(packet)),
@@ -255,7 +263,7 @@ fn check(packet: PacketType, body: usize, limits: &FrameLimits) -> Result<(), De
         _ => usize::MAX,
     };
     let max = usize::try_from(limits.max_packet_size).unwrap_or(usize::MAX);
-    if max > 0 && body.saturating_add(1) > max {
+    if max > 0 && body.saturating_add(counted) > max {
         Err(DecodeError::PacketTooLarge)
     } else if body > largest {
         Err(DecodeError::TypeTooLarge(packet))
@@ -269,10 +277,10 @@ mod tests {
     use super::*;
     use ProtocolVersion::{V5, V311};
 
-    const V5_LIMITS: FrameLimits = FrameLimits { version: Some(V5), max_packet_size: 0 };
+    const V5_LIMITS: FrameLimits = FrameLimits { version: Some(V5), max_packet_size: 0, strict: false };
 
     fn limits(version: Option<ProtocolVersion>) -> FrameLimits {
-        FrameLimits { version, max_packet_size: 2_000_000 }
+        FrameLimits { version, max_packet_size: 2_000_000, strict: false }
     }
 
     fn random(seed: &mut u64) -> usize {
