@@ -53,6 +53,9 @@ pub const DEVIATIONS: &[Deviation] = &[
     row("disconnect-length", "MQTT-4.13.1-1", "bytes behind a DISCONNECT: 0x82", "0x81"),
     row("disconnect-code", "MQTT-3.14.2-1", "a client may send any code in DISCONNECT", "only those of a client"),
     row("disconnect-will", "MQTT-3.14.4-3", "only DISCONNECT 0x04 leaves the will", "all but 0x00 do"),
+    row("no-local-will", "MQTT-3.8.3-3", "a will comes back to its client", "not with No Local"),
+    row("take-over-will", "MQTT 3.1.3.2.2", "mostly discarded", "discarded only if delayed and the session goes on"),
+    row("will-delay", "MQTT-3.1.3-9", "goes on behind the end of the session", "ends with the session"),
     row("receive-maximum", "MQTT-3.3.4-7", "what exceeds it is refused", "DISCONNECT 0x93"),
     row("publish-empty-topic", "MQTT 3.3.2.1", "v5: DISCONNECT 0x81", "DISCONNECT 0x82"),
     row("topic-alias-zero", "MQTT 3.3.4", "DISCONNECT 0x82", "DISCONNECT 0x94"),
@@ -63,9 +66,6 @@ pub const DEVIATIONS: &[Deviation] = &[
     row("message-expiry-zero", "MQTT-3.3.2-5", "an expiry of 0 is none", "it is no more than the moment"),
     row("overlapping", "MQTT311-3.3.5-1", "allow_duplicate_messages false: the first QoS found", "every copy is sent"),
     row("upgrade-qos", "MQTT-3.8.4-8", "upgrade_outgoing_qos raises the QoS", "it has no effect"),
-    row("no-local-will", "MQTT-3.8.3-3", "a will comes back to its client", "not with No Local"),
-    row("take-over-will", "MQTT 3.1.3.2.2", "mostly discarded", "discarded only if delayed and the session goes on"),
-    row("will-delay", "MQTT-3.1.3-9", "goes on behind the end of the session", "ends with the session"),
     row("keepalive-progress", "MQTT-3.1.2-22", "a growing packet counts", "only whole packets count"),
 ];
 
