@@ -210,6 +210,15 @@ mod tests {
     }
 
     #[test]
+    fn by_the_letter_an_expiry_of_0_is_one() {
+        let new =
+            NewMessage { topic: "t", payload: b"", qos: QoS::AtMostOnce, retain: false, props: &[], expiry_s: Some(0) };
+        let msg = Msg::with(now(1500), &new, true).unwrap();
+        assert_eq!((msg.expired(now(1999)), msg.exact_expiry_left_s(now(1999))), (false, Some(0)));
+        assert!(msg.expired(now(2000)));
+    }
+
+    #[test]
     fn the_store_counts_messages_not_references() {
         let before = store_size();
         let msg = message(None);
