@@ -206,7 +206,9 @@ impl Broker {
         }
         if full {
             let (max, max_bytes) = (settings.max_queued_messages as usize, u64::from(settings.max_queued_bytes));
-            if (max != 0 && flow.withheld() >= max) || (max_bytes != 0 && flow.inbound_bytes() >= max_bytes) {
+            // By the letter the quota of a v5 client is that of its connection, which counted it already [MQTT 4.9].
+            let beyond = if v5 { flow.inbound_acked().saturating_sub(window) } else { flow.withheld() };
+            if (max != 0 && beyond >= max) || (max_bytes != 0 && flow.inbound_bytes() >= max_bytes) {
                 notice!("Incoming messages of client {} exceed the queue limits.", session.client_id());
                 return Received::Full;
             }
@@ -215,7 +217,6 @@ impl Broker {
             let msg = &msg;
             self.changes.record(|| Change::Stored { session: id, id: packet, msg: msg.clone() });
         }
-        // By the letter the quota of a v5 client is that of its connection, which counted it already [MQTT 4.9].
         let withheld = full && !v5;
         session.flow_mut().store_inbound(packet, msg, withheld);
         match (withheld, replaced) {

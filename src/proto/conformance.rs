@@ -41,6 +41,7 @@ pub const DEVIATIONS: &[Deviation] = &[
     row("session-expiry", "MQTT 3.2.2.3.2", "a shortened session expiry is not told", "it stands in CONNACK"),
     row("reply-size", "MQTT-3.1.2-24", "only PUBLISH keeps to the client's maximum packet size", "every packet does"),
     row("remaining-length", "MQTT-1.5.5-1", "the Remaining Length may be longer than needed", "malformed"),
+    row("v31-dup", "MQTT31-2.1", "DUP in a 3.1 SUBSCRIBE or UNSUBSCRIBE ends the connection", "it may be sent again"),
     row("silent-malformed", "MQTT-4.13.1-1", "some malformed v5 packets end in silence", "DISCONNECT 0x81"),
     row("packet-size", "MQTT 3.2.2.3.6", "the length field does not count for max_packet_size", "it counts"),
     row("type-size", "MQTT 3.2.2.3.6", "v5 limits by packet type below max_packet_size", "max_packet_size alone"),
@@ -69,6 +70,9 @@ pub const DEVIATIONS: &[Deviation] = &[
     row("keepalive-progress", "MQTT-3.1.2-22", "a growing packet counts", "only whole packets count"),
 ];
 
+/// The bit of the first byte that marks what is sent again.
+const DUP: u8 = 8;
+
 /// What `strict_conformance` leaves as it is, by name and rule: it would be unsafe, or cannot be told or known.
 pub const LIMITS: &[(&str, &str)] = &[
     ("no-local-retained", "MQTT-3.8.3-3"),
@@ -79,6 +83,14 @@ pub const LIMITS: &[(&str, &str)] = &[
     ("reload-will", "MQTT-3.1.2-8"),
     ("expiry-seconds", "MQTT-3.3.2-5"),
 ];
+
+/// The first byte of a packet as it is decoded: in MQTT 3.1 DUP marks a SUBSCRIBE or UNSUBSCRIBE that is sent again.
+pub(super) fn first_byte(strict: bool, version: ProtocolVersion, first: u8) -> u8 {
+    match first & !DUP {
+        plain @ (0x82 | 0xA2) if strict && version == ProtocolVersion::V31 => plain,
+        _ => first,
+    }
+}
 
 /// What a connected v5 client is told in DISCONNECT.
 pub(super) fn disconnect_code(strict: bool, reason: &CloseReason) -> Option<ReasonCode> {

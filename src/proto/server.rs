@@ -195,6 +195,7 @@ impl Server {
             // No authentication method is offered, so no CONNECT can have named one [MQTT-4.12.0-1].
             return Err(DecodeError::AuthWithoutMethod.into());
         }
+        let first = conformance::first_byte(turn.strict(), self.version, first);
         match packet::decode(self.version, Role::FromClient, first, body)? {
             Packet::Publish(publish) => self.on_publish(turn, session, &publish),
             Packet::Puback(ack) => {
