@@ -370,6 +370,32 @@ mod tests {
     }
 
     #[test]
+    fn by_the_letter_lengths_are_short_and_every_byte_counts() {
+        let header = |strict: bool, max_packet_size: u32, bytes: &[u8]| {
+            let limits = FrameLimits { version: Some(V5), max_packet_size, strict };
+            header(bytes, &limits).map(|found| found.map(|header| header.body)).map_err(|error| error.strict_reason().0)
+        };
+        let (subscribe, puback) = ([0x82, 0xA1, 0x8D, 0x06], [0x40, 0x91, 0x4E]);
+        for (max, bytes, default, strict) in [
+            (0, &[0xC0, 0x80, 0x00][..], Ok(Some(0)), Err(0x81)),
+            (0, &[0x30, 0x80, 0x80, 0x00], Ok(Some(0)), Err(0x81)),
+            (0, &[0x30, 0x80, 0x01], Ok(Some(128)), Ok(Some(128))),
+            (0, &[0xC0, 0x00], Ok(Some(0)), Ok(Some(0))),
+            (0, &[0x30, 0xFF, 0xFF, 0xFF, 0xFF], Err(0x81), Err(0x81)),
+            (9, &[0x30, 8], Ok(Some(8)), Err(0x95)),
+            (10, &[0x30, 8], Ok(Some(8)), Ok(Some(8))),
+            (130, &[0x30, 0x80, 0x01], Ok(Some(128)), Err(0x95)),
+            (131, &[0x30, 0x80, 0x01], Ok(Some(128)), Ok(Some(128))),
+            (0, &subscribe, Err(0x95), Ok(Some(100_001))),
+            (0, &puback, Err(0x95), Ok(Some(10_001))),
+            (0, &[0x10, 0xA1, 0x8D, 0x06], Err(0x95), Err(0x95)),
+        ] {
+            assert_eq!(header(false, max, bytes), default, "{bytes:02X?}");
+            assert_eq!(header(true, max, bytes), strict, "{bytes:02X?} by the letter");
+        }
+    }
+
+    #[test]
     fn a_claimed_length_allocates_nothing() {
         let mut framer = Framer::new();
         let mut input = &[0x30, 0xFF, 0xFF, 0xFF, 0x7F, 1, 2, 3][..];

@@ -416,6 +416,22 @@ mod tests {
     }
 
     #[test]
+    fn by_the_letter_a_bad_filter_takes_only_itself_out() {
+        let body = b"\0\x01\0\0\x01q\x01\0\x02#a\0\0\0\x02\0\x01r\x30\0\x01s\0";
+        let all: Vec<_> = decode_subscribe(V5, body).unwrap().filters_strict().map(|f| f.map(|(f, _)| f)).collect();
+        let bad = |error| Err(DecodeError::Filter(PacketType::Subscribe, error));
+        assert_eq!(
+            all,
+            [Ok("q"), bad(TopicError::Placement), bad(TopicError::Empty), Err(DecodeError::SubscribeRetainHandling)],
+            "and what is malformed ends the list"
+        );
+        let body = b"\0\x01\0\0\x02#a\0\x01q\0\x05";
+        let all: Vec<_> = decode_unsubscribe(V5, body).unwrap().filters_strict().collect();
+        let placement = Err(DecodeError::Filter(PacketType::Unsubscribe, TopicError::Placement));
+        assert_eq!(all, [placement, Ok("q"), Err(DecodeError::Truncated(PacketType::Unsubscribe))]);
+    }
+
+    #[test]
     fn unsubscribe_stops_at_a_bad_filter() {
         let body = b"\0\x01\0\0\x01q\0\0";
         let all: Vec<_> = decode_unsubscribe(V5, body).unwrap().filters().collect();
