@@ -100,6 +100,14 @@ pub(super) fn disconnect_code(strict: bool, reason: &CloseReason) -> Option<Reas
     }
 }
 
+/// The end of the line `Client ID [ADDR:PORT] …`, with the cause that the code names.
+pub(super) fn log_tail(strict: bool, reason: &CloseReason) -> String {
+    match reason {
+        CloseReason::Decode(error) if strict => format!("disconnected: {}", error.strict_ending()),
+        _ => reason.to_string(),
+    }
+}
+
 /// The CONNACK for a CONNECT that cannot be read.
 pub(super) fn connack(strict: bool, failed: &ConnectError) -> Option<ConnackForm> {
     match failed.error {

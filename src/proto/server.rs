@@ -297,9 +297,10 @@ impl Server {
         self.extra = None;
         self.framer = Framer::new();
         if turn.config.global.connection_messages {
+            let tail = conformance::log_tail(turn.strict(), reason);
             match name {
-                Some(name) => crate::notice!("Client {name} [{}] {reason}", self.peer),
-                None => crate::notice!("Client {} [{}] {reason}", self.peer.ip(), self.peer),
+                Some(name) => crate::notice!("Client {name} [{}] {tail}", self.peer),
+                None => crate::notice!("Client {} [{}] {tail}", self.peer.ip(), self.peer),
             }
         }
     }

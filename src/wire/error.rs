@@ -365,6 +365,16 @@ impl DecodeError {
         }
     }
 
+    /// The cause for the disconnect line that goes with [`DecodeError::strict_reason`].
+    #[must_use]
+    pub const fn strict_ending(&self) -> Ending {
+        match (self.ending(), self.strict_reason()) {
+            (Ending::Malformed, ReasonCode::PROTOCOL_ERROR) => Ending::Protocol,
+            (Ending::Protocol | Ending::ClientIdNotValid, ReasonCode::MALFORMED_PACKET) => Ending::Malformed,
+            (ending, _) => ending,
+        }
+    }
+
     /// The line to log beside the disconnect line, if there is one.
     #[must_use]
     pub const fn log_line(&self) -> Option<LogLine> {

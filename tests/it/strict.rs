@@ -172,6 +172,18 @@ fn the_receive_maximum_is_logged_as_it_ends_the_connection() {
 }
 
 #[test]
+fn the_log_names_the_cause_that_the_client_was_told() {
+    for (lines, code, cause) in [("", 0x81, "malformed packet."), (STRICT, 0x82, "protocol error.")] {
+        let broker = Broker::start_with(lines);
+        let mut client = Client::connect(broker.addr(), 5, "empty");
+        client.send(&packet(0x82, &[0, 1, 0]));
+        client.expect(&[0xE0, 1, code]);
+        client.expect_closed();
+        broker.wait_for_log(&format!("disconnected: {cause}"), LIMIT);
+    }
+}
+
+#[test]
 fn the_end_of_the_old_connection_is_logged_before_the_new_client() {
     for version in [4, 5] {
         let broker = Broker::start();
