@@ -120,7 +120,7 @@ impl Broker {
     pub fn end_absent(&mut self, now: Now, id: SessionId) -> bool {
         let Some(session) = self.sessions.get_mut(id).filter(|session| !session.online()) else { return false };
         if let Some(will) = session.take_will() {
-            self.publish_will(now, &will);
+            self.publish_will(now, id, &will);
         }
         self.end_session(id);
         true

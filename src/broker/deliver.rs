@@ -46,7 +46,10 @@ impl Sink for Router<'_> {
             return;
         }
         let Some(session) = self.sessions.get_mut(sub.session) else { return };
-        if !self.settings.allow_duplicate_messages && session.version < ProtocolVersion::V5 {
+        if !self.settings.allow_duplicate_messages
+            && !self.settings.strict_conformance
+            && session.version < ProtocolVersion::V5
+        {
             if session.stamp == self.stamp {
                 return;
             }
@@ -69,9 +72,16 @@ impl Sink for Router<'_> {
 }
 
 fn delivery(settings: &Global, msg: &Msg, sub: &Match, shared: bool) -> Delivery {
-    let qos = if settings.upgrade_outgoing_qos { sub.options.qos } else { sub.options.qos.min(msg.qos()) };
+    let qos = granted(settings, sub.options.qos, msg);
     let retain = msg.retain() && sub.options.retain_as_published;
     Delivery { msg: Some(msg.clone()), sub_id: sub.id, id: 0, out: Out::Queued, flags: Flags::new(qos, retain, shared) }
+}
+
+/// The QoS of a message for a subscription: the lower of the two [MQTT-3.8.4-8], unless the configuration asks for more
+/// `[conf: upgrade_outgoing_qos]`.
+pub(crate) fn granted(settings: &Global, subscription: QoS, msg: &Msg) -> QoS {
+    let upgrade = settings.upgrade_outgoing_qos && !settings.strict_conformance;
+    if upgrade { subscription } else { subscription.min(msg.qos()) }
 }
 
 /// Appends to a session's queue, or drops the newest when a limit is reached, as C Mosquitto does.

@@ -148,19 +148,25 @@ impl Broker {
     fn take_over(&mut self, now: Now, id: SessionId, clean_start: bool) -> Option<SessionId> {
         let session = self.sessions.get_mut(id)?;
         let will = session.take_will();
+        let online = session.online();
         let ends = match session.attachment {
-            Attachment::Online(_) => {
-                session.attachment = Attachment::Offline;
-                let ends = clean_start || session.expiry_s == 0;
-                // A will with a delay is void once the client is back, whatever becomes of the session.
-                if let Some(will) = will.filter(|will| ends && will.delay_s == 0) {
-                    self.publish_will(now, &will);
-                }
-                ends
-            }
+            Attachment::Online(_) => clean_start || session.expiry_s == 0,
             Attachment::Offline => clean_start,
             Attachment::WillOnly => true,
         };
+        if online {
+            session.attachment = Attachment::Offline;
+        }
+        let strict = self.settings.strict_conformance;
+        let due = |will: &Will| match strict {
+            // A will with a delay is void once the client is back, whatever becomes of the session.
+            false => online && ends && will.delay_s == 0,
+            // It is void only if the session goes on [MQTT-3.1.3-9]; without a delay it was due at the close.
+            true => ends || (online && will.delay_s == 0),
+        };
+        if let Some(will) = will.filter(due) {
+            self.publish_will(now, id, &will);
+        }
         if ends {
             self.end_session(id);
             return None;
@@ -187,7 +193,9 @@ impl Broker {
         };
         self.subs.set_online(&session.subs, false);
         let mut will_now = session.take_will().filter(|_| ending.will);
-        if let Some(will) = will_now.take_if(|will| will.delay_s != 0) {
+        // By the letter the end of the session ends the delay too [MQTT-3.1.3-9].
+        let at_once = expiry_s == 0 && self.settings.strict_conformance;
+        if let Some(will) = will_now.take_if(|will| will.delay_s != 0 && !at_once) {
             let due = now.mono_ms.saturating_add(u64::from(will.delay_s) * 1000);
             let details = session.details_mut();
             details.will = Some(will);
@@ -198,7 +206,7 @@ impl Broker {
             }
         } else {
             if let Some(will) = &will_now {
-                self.publish_will(now, will);
+                self.publish_will(now, id, will);
             }
             if expiry_s == 0 {
                 self.end_session(id);
@@ -216,12 +224,14 @@ impl Broker {
     }
 
     /// Publishes a will if its client may [MQTT-3.1.2-8].
-    pub(crate) fn publish_will(&mut self, now: Now, will: &Will) {
+    pub(crate) fn publish_will(&mut self, now: Now, id: SessionId, will: &Will) {
         if !super::auth::may_publish(&will.topic) {
             return;
         }
-        if let Some(msg) = will.message(now, self.settings.retain_available) {
-            self.publish(now, None, &msg);
+        let strict = self.settings.strict_conformance;
+        if let Some(msg) = will.message(now, self.settings.retain_available, strict) {
+            // By the letter a will comes from its client, and No Local keeps it from there [MQTT-3.8.3-3].
+            self.publish(now, strict.then_some(id), &msg);
         }
     }
 
@@ -307,7 +317,7 @@ impl Broker {
         // The will is published when its delay has passed or the session ends, whichever is first [MQTT-3.1.3-9].
         if let Some(will) = if expired || will_due { session.take_will() } else { None } {
             let will_only = session.attachment == Attachment::WillOnly;
-            self.publish_will(now, &will);
+            self.publish_will(now, id, &will);
             if will_only {
                 self.end_session(id);
                 return;
@@ -369,7 +379,7 @@ impl Broker {
     pub fn publish_all_wills(&mut self, now: Now) {
         for id in self.sessions.ids() {
             if let Some(will) = self.sessions.get_mut(id).and_then(|session| session.take_will()) {
-                self.publish_will(now, &will);
+                self.publish_will(now, id, &will);
             }
         }
     }

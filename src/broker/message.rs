@@ -73,8 +73,15 @@ impl Msg {
     /// Makes the one copy of a message's journey. `None` when a length is past its limit (topic 65535, the rest 4 GiB).
     #[must_use]
     pub fn new(now: Now, new: &NewMessage<'_>) -> Option<Msg> {
+        Msg::with(now, new, false)
+    }
+
+    /// As [`Msg::new`]; with `strict` an expiry of 0 seconds is one [MQTT-3.3.2-5] [conf: strict_conformance].
+    #[must_use]
+    pub fn with(now: Now, new: &NewMessage<'_>, strict: bool) -> Option<Msg> {
         let expires_at_s = match new.expiry_s {
-            None | Some(0) => 0,
+            None => 0,
+            Some(0) if !strict => 0,
             Some(s) => u32::try_from((now.mono_ms / 1000).saturating_add(u64::from(s))).unwrap_or(0),
         };
         let header = Header {
@@ -139,9 +146,15 @@ impl Msg {
     /// The seconds left until expiry, to be sent on [MQTT-3.3.2-6], at least 1; `None` when it never expires.
     #[must_use]
     pub fn expiry_left_s(&self, now: Now) -> Option<u32> {
+        self.exact_expiry_left_s(now).map(|left| left.max(1))
+    }
+
+    /// As [`Msg::expiry_left_s`], and 0 in the last second.
+    #[must_use]
+    pub fn exact_expiry_left_s(&self, now: Now) -> Option<u32> {
         match self.0.header().expires_at_s {
             0 => None,
-            at => Some(u32::try_from(u64::from(at).saturating_sub(now.mono_ms / 1000)).unwrap_or(u32::MAX).max(1)),
+            at => Some(u32::try_from(u64::from(at).saturating_sub(now.mono_ms / 1000)).unwrap_or(u32::MAX)),
         }
     }
 
@@ -194,6 +207,15 @@ mod tests {
         assert!(!msg.expired(now(11_499)));
         assert!(msg.expired(now(12_000)));
         assert!(!message(Some(0)).expired(now(u64::MAX)));
+    }
+
+    #[test]
+    fn by_the_letter_an_expiry_of_0_is_one() {
+        let new =
+            NewMessage { topic: "t", payload: b"", qos: QoS::AtMostOnce, retain: false, props: &[], expiry_s: Some(0) };
+        let msg = Msg::with(now(1500), &new, true).unwrap();
+        assert_eq!((msg.expired(now(1999)), msg.exact_expiry_left_s(now(1999))), (false, Some(0)));
+        assert!(msg.expired(now(2000)));
     }
 
     #[test]

@@ -172,6 +172,12 @@ impl Broker {
         !self.dirty.is_empty()
     }
 
+    /// True while something is to be done to a connection.
+    #[must_use]
+    pub fn has_actions(&self) -> bool {
+        !self.actions.is_empty()
+    }
+
     /// The next thing to be done to a connection.
     pub fn take_action(&mut self) -> Option<Action> {
         self.actions.pop_front()

@@ -1,7 +1,7 @@
 //! From a session's queues to its connection, and what the client answers; QoS 2 messages from the client.
 
 use super::changes::Change;
-use super::deliver::mark_dirty;
+use super::deliver::{granted, mark_dirty};
 use super::inflight::{Acked, Delivery, Flags, Flow, Out};
 use super::message::Msg;
 use super::retain::Step;
@@ -83,7 +83,7 @@ impl Broker {
             match retained.scan(&replay.filter, &mut replay.cursor, budget) {
                 Step::Hit(msg) if msg.expired(now) => {}
                 Step::Hit(msg) => {
-                    let qos = if settings.upgrade_outgoing_qos { replay.qos } else { replay.qos.min(msg.qos()) };
+                    let qos = granted(settings, replay.qos, &msg);
                     let flags = Flags::new(qos, true, false);
                     let delivery = Delivery { msg: Some(msg), sub_id: replay.sub_id, id: 0, out: Out::Queued, flags };
                     return send(flow, last_id, delivery).map_or(Pulled::Empty, Pulled::Item);
@@ -183,6 +183,10 @@ impl Broker {
         let window = usize::from(settings.max_inflight_messages);
         let mut replaced = false;
         if let Some(stored) = flow.inbound.get_mut(&packet.get()) {
+            if settings.strict_conformance {
+                // The same identifier is the same message until its PUBREL [MQTT-4.3.3-10].
+                return if stored.withheld { Received::Withheld } else { Received::Stored };
+            }
             if same_content(&stored.msg, &msg) {
                 if stored.withheld {
                     return Received::Withheld;
@@ -196,12 +200,15 @@ impl Broker {
             replaced = true;
         }
         let full = window != 0 && flow.inbound_acked() >= window && !replaced;
-        if full && version == ProtocolVersion::V5 {
+        let v5 = version == ProtocolVersion::V5;
+        if full && v5 && !settings.strict_conformance {
             return Received::OverQuota;
         }
         if full {
             let (max, max_bytes) = (settings.max_queued_messages as usize, u64::from(settings.max_queued_bytes));
-            if (max != 0 && flow.withheld() >= max) || (max_bytes != 0 && flow.inbound_bytes() >= max_bytes) {
+            // By the letter the quota of a v5 client is that of its connection, which counted it already [MQTT 4.9].
+            let beyond = if v5 { flow.inbound_acked().saturating_sub(window) } else { flow.withheld() };
+            if (max != 0 && beyond >= max) || (max_bytes != 0 && flow.inbound_bytes() >= max_bytes) {
                 notice!("Incoming messages of client {} exceed the queue limits.", session.client_id());
                 return Received::Full;
             }
@@ -210,8 +217,9 @@ impl Broker {
             let msg = &msg;
             self.changes.record(|| Change::Stored { session: id, id: packet, msg: msg.clone() });
         }
-        session.flow_mut().store_inbound(packet, msg, full);
-        match (full, replaced) {
+        let withheld = full && !v5;
+        session.flow_mut().store_inbound(packet, msg, withheld);
+        match (withheld, replaced) {
             (true, _) => Received::Withheld,
             (false, true) => Received::Replaced,
             (false, false) => Received::Stored,

@@ -24,10 +24,11 @@ pub struct Will {
 }
 
 impl Will {
-    /// The message that is published now; `retain_available` false publishes it without the retain flag.
+    /// The message that is published now; `retain_available` false publishes it without the retain flag;
+    /// `strict` is that of [`Msg::with`].
     #[must_use]
-    pub fn message(&self, now: Now, retain_available: bool) -> Option<Msg> {
-        Msg::new(
+    pub fn message(&self, now: Now, retain_available: bool, strict: bool) -> Option<Msg> {
+        Msg::with(
             now,
             &NewMessage {
                 topic: &self.topic,
@@ -37,6 +38,7 @@ impl Will {
                 props: &self.props,
                 expiry_s: self.expiry_s,
             },
+            strict,
         )
     }
 }

@@ -1,5 +1,5 @@
 //! Every way a connection can end, and the three answers to each: what the client is told, whether its will is published,
-//! and what the log says. Nowhere else.
+//! and what the log says. Nowhere else, but for what `conformance` changes of the code.
 
 use std::fmt;
 

@@ -2,6 +2,7 @@
 //! and time come in, bytes and decisions go out.
 
 pub mod close;
+pub mod conformance;
 #[cfg(feature = "control")]
 pub mod control;
 #[cfg(not(feature = "control"))]
@@ -39,6 +40,12 @@ pub struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// True when the letter of the specifications counts `[conf: strict_conformance]`.
+    #[must_use]
+    pub fn strict(&self) -> bool {
+        self.config.global.strict_conformance
+    }
+
     /// Takes `work` from the budget.
     pub fn charge(&mut self, work: u32) {
         self.budget = self.budget.saturating_sub(work);

@@ -12,15 +12,17 @@
 mod connect;
 mod flush;
 mod publish;
+mod strict;
 mod subscribe;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use self::strict::Announcement;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
 use super::peer::Connection;
-use super::{CloseReason, Flow, Peer, Turn};
+use super::{CloseReason, Flow, Peer, Turn, conformance};
 use crate::broker::changes::ChangeSeq;
 use crate::broker::{Acked, Broker, Ending, SessionId};
 use crate::timer::Now;
@@ -59,6 +61,8 @@ pub struct Server {
     /// Aliases the broker may use towards the client.
     aliases_out: u16,
     version: ProtocolVersion,
+    /// A reply was larger than the client takes, which ends the connection [conf: strict_conformance].
+    unsendable: bool,
 }
 
 /// What only some connections have.
@@ -70,6 +74,10 @@ struct Extra {
     aliases_out: BTreeMap<Box<str>, u16>,
     /// Acknowledgements that wait until what they promise is on disk, in order.
     deferred: VecDeque<Deferred>,
+    /// QoS 2 messages of this connection that have no PUBCOMP yet, counted only with `strict_conformance`.
+    open_qos2: BTreeSet<u16>,
+    /// What the log says of the new client, while it waits for the end of the connection whose session it took.
+    announcement: Option<Announcement>,
 }
 
 /// An encoded acknowledgement and the change it waits for.
@@ -101,6 +109,7 @@ impl Server {
             keepalive_s: CONNECT_KEEPALIVE_S,
             aliases_out: 0,
             version: ProtocolVersion::V311,
+            unsendable: false,
         }
     }
 
@@ -133,6 +142,7 @@ impl Server {
     /// Takes input: whole packets are handled, an incomplete one is kept. Call with no input to go on after
     /// [`Flow::Again`] or [`Flow::Paused`].
     pub fn on_bytes(&mut self, turn: &mut Turn<'_>, mut input: &[u8]) -> Flow {
+        self.announce(turn);
         // Taken out, because the frames borrow it while `self` handles them.
         let mut framer = mem::take(&mut self.framer);
         let flow = loop {
@@ -147,7 +157,8 @@ impl Server {
                     self.last_in_ms = turn.now.mono_ms;
                     turn.charge(1);
                     turn.broker.stats.packets_in += 1;
-                    if let Err(reason) = self.on_frame(turn, first, body) {
+                    let handled = self.on_frame(turn, first, body);
+                    if let Err(reason) = handled.and_then(|()| self.check_sent()) {
                         break Flow::Close(reason);
                     }
                 }
@@ -166,7 +177,7 @@ impl Server {
         if turn.out.owed() > HIGH_WATER {
             return Some(Flow::Paused);
         }
-        (turn.budget == 0 || turn.broker.wants_flush()).then_some(Flow::Again)
+        (turn.budget == 0 || turn.broker.wants_flush() || self.is_announcing()).then_some(Flow::Again)
     }
 
     fn is_taken_over(&self, turn: &Turn<'_>) -> bool {
@@ -177,6 +188,7 @@ impl Server {
         FrameLimits {
             version: (self.phase != Phase::AwaitConnect).then_some(self.version),
             max_packet_size: turn.config.global.max_packet_size,
+            strict: turn.strict(),
         }
     }
 
@@ -190,6 +202,7 @@ impl Server {
             // No authentication method is offered, so no CONNECT can have named one [MQTT-4.12.0-1].
             return Err(DecodeError::AuthWithoutMethod.into());
         }
+        let first = conformance::first_byte(turn.strict(), self.version, first);
         match packet::decode(self.version, Role::FromClient, first, body)? {
             Packet::Publish(publish) => self.on_publish(turn, session, &publish),
             Packet::Puback(ack) => {
@@ -233,8 +246,11 @@ impl Server {
             );
             return Err(CloseReason::ProtocolError);
         }
+        if !conformance::permits_disconnect(turn.strict(), packet.reason) {
+            return Err(DecodeError::Reason(PacketType::Disconnect, packet.reason.0).into());
+        }
         Err(CloseReason::Disconnect {
-            with_will: packet.reason == ReasonCode::DISCONNECT_WITH_WILL,
+            with_will: conformance::leaves_will(turn.strict(), packet.reason),
             expiry_s: packet.session_expiry,
         })
     }
@@ -250,8 +266,8 @@ impl Server {
         if self.framer.stalled(turn.now.mono_ms) {
             return Flow::Close(CloseReason::Stalled);
         }
-        // A packet that comes in fast enough is a sign of life, though it is not complete.
-        if self.phase != Phase::AwaitConnect && self.framer.is_growing(turn.now.mono_ms) {
+        // A packet that comes in fast enough is a sign of life, though it is not complete; by the letter it is none.
+        if !turn.strict() && self.phase != Phase::AwaitConnect && self.framer.is_growing(turn.now.mono_ms) {
             self.last_in_ms = turn.now.mono_ms;
         }
         if self.keepalive_deadline().is_some_and(|deadline| deadline <= turn.now.mono_ms) {
@@ -262,6 +278,7 @@ impl Server {
 
     /// Ends the connection: tells a v5 client why, detaches the session, logs the one line.
     pub fn close(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
+        self.announce_now();
         let phase = mem::replace(&mut self.phase, Phase::Ended);
         if let CloseReason::Decode(error) = reason {
             self.log_decode_error(turn, phase, error);
@@ -273,7 +290,7 @@ impl Server {
         if let Phase::Live(session) = phase {
             // Nothing comes before CONNACK [MQTT-3.2.0-1], and one that waits for storage will not leave any more.
             let told = self.version == ProtocolVersion::V5 && !self.waits(PacketType::Connack);
-            if let Some(code) = reason.code().filter(|_| told) {
+            if let Some(code) = conformance::disconnect_code(turn.strict(), reason).filter(|_| told) {
                 Disconnect { reason: code, session_expiry: None }.encode(turn.out.packet(), self.version);
                 turn.broker.stats.packets_out += 1;
             }
@@ -287,9 +304,10 @@ impl Server {
         self.extra = None;
         self.framer = Framer::new();
         if turn.config.global.connection_messages {
+            let tail = conformance::log_tail(turn.strict(), reason);
             match name {
-                Some(name) => crate::notice!("Client {name} [{}] {reason}", self.peer),
-                None => crate::notice!("Client {} [{}] {reason}", self.peer.ip(), self.peer),
+                Some(name) => crate::notice!("Client {name} [{}] {tail}", self.peer),
+                None => crate::notice!("Client {} [{}] {tail}", self.peer.ip(), self.peer),
             }
         }
     }
@@ -341,6 +359,9 @@ impl Server {
         }
         let mut bytes = Vec::new();
         encode(&mut bytes, self.version);
+        if self.is_unsendable(turn, bytes.len()) {
+            return;
+        }
         turn.out.owe(bytes.len());
         self.extra().deferred.push_back(Deferred { seq, bytes });
         if !waiting {
@@ -353,6 +374,10 @@ impl Server {
         let before = out.len();
         encode(out, self.version);
         let len = out.len().saturating_sub(before);
+        if self.is_unsendable(turn, len) {
+            turn.out.packet().truncate(before);
+            return;
+        }
         turn.out.owe(len);
         turn.broker.stats.packets_out += 1;
     }

@@ -198,9 +198,17 @@ pub struct ConnectError {
 /// The fault and what to answer. A v5 client gets a CONNACK for faults in properties, an unreadable client id and will,
 /// and bytes behind the payload; the packets that break the fixed fields, user name or password end in silence.
 pub fn decode(first: u8, body: &[u8]) -> Result<Connect<'_>, ConnectError> {
+    decode_with(first, body, false)
+}
+
+/// As [`decode`]; `strict` takes the protocol level as it stands, without a bridge bit [conf: strict_conformance].
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_with(first: u8, body: &[u8], strict: bool) -> Result<Connect<'_>, ConnectError> {
     let mut version = None;
     let failed = match PacketType::of(first) {
-        Some(PacketType::Connect) => match decode_body(first, body, &mut version) {
+        Some(PacketType::Connect) => match decode_body(first, body, strict, &mut version) {
             Ok(connect) => return Ok(connect),
             Err(fault) => fault,
         },
@@ -219,10 +227,11 @@ pub fn decode(first: u8, body: &[u8]) -> Result<Connect<'_>, ConnectError> {
 fn decode_body<'a>(
     first: u8,
     body: &'a [u8],
+    plain_level: bool,
     decided: &mut Option<ProtocolVersion>,
 ) -> Result<Connect<'a>, ConnectFault> {
     let mut r = Reader::new(body);
-    let (version, bridge) = decode_version(&mut r)?;
+    let (version, bridge) = decode_version(&mut r, plain_level)?;
     *decided = Some(version);
     // MQTT 3.1 gave the flags of every packet a meaning, and the original reads over what it does not know.
     let strict = version != ProtocolVersion::V31;
@@ -280,7 +289,7 @@ fn decode_body<'a>(
 }
 
 /// Protocol name and level: the version and the bridge bit.
-fn decode_version(r: &mut Reader<'_>) -> Result<(ProtocolVersion, bool), ConnectFault> {
+fn decode_version(r: &mut Reader<'_>, plain_level: bool) -> Result<(ProtocolVersion, bool), ConnectFault> {
     let len = r.u16().map_err(|_| ConnectFault::NoNameLength)?;
     if len != 4 && len != 6 {
         return Err(ConnectFault::NameLength(len));
@@ -292,8 +301,9 @@ fn decode_version(r: &mut Reader<'_>) -> Result<(ProtocolVersion, bool), Connect
         return Err(ConnectFault::Name(shown));
     }
     let byte = r.u8().map_err(|_| ConnectFault::NoLevel)?;
-    let level = byte & !BRIDGE;
-    let bridge = byte & BRIDGE != 0;
+    let mask = if plain_level { 0 } else { BRIDGE };
+    let level = byte & !mask;
+    let bridge = byte & mask != 0;
     match (level, name == b"MQTT") {
         (3, false) => Ok((ProtocolVersion::V31, bridge)),
         (4, true) => Ok((ProtocolVersion::V311, bridge)),
@@ -372,7 +382,7 @@ pub struct ConnackProps<'a> {
     pub receive_maximum: Option<u16>,
     /// Maximum QoS, 0 or 1; absent is 2.
     pub maximum_qos: Option<u8>,
-    /// Session Expiry Interval; only read, never written.
+    /// Session Expiry Interval in seconds, where it is another than the client asked for.
     pub session_expiry: Option<u32>,
 }
 
@@ -403,6 +413,9 @@ pub fn encode_connack(out: &mut Vec<u8>, code: ConnackForm, session_present: boo
 
 impl ConnackProps<'_> {
     fn put(&self, out: &mut Vec<u8>) {
+        if let Some(n) = self.session_expiry {
+            put_prop_u32(out, props::SESSION_EXPIRY, n);
+        }
         if let Some(n) = self.server_keep_alive {
             put_prop_u16(out, props::SERVER_KEEP_ALIVE, n);
         }

@@ -148,6 +148,8 @@ pub enum DecodeError {
     SubscribeQos,
     /// Reserved bits or Retain Handling 3 in v5 subscription options [MQTT-3.8.3-5].
     SubscribeOptions,
+    /// Retain Handling 3, told apart only where it counts [conf: strict_conformance].
+    SubscribeRetainHandling,
     /// No Local on a shared subscription [MQTT-3.8.3-4].
     ShareNoLocal,
     /// AUTH before version 5.
@@ -288,6 +290,7 @@ impl DecodeError {
             | E::PacketIdZero(_)
             | E::Reason(..)
             | E::ShareNoLocal
+            | E::SubscribeRetainHandling
             | E::AuthVersion
             | E::AuthWithoutMethod => ReasonCode::PROTOCOL_ERROR,
             E::Flags(..)
@@ -302,6 +305,36 @@ impl DecodeError {
             | E::SubscribeQos
             | E::SubscribeOptions => ReasonCode::MALFORMED_PACKET,
         })
+    }
+
+    /// The same by the letter of MQTT 5 [conf: strict_conformance]: there is always a code [MQTT-4.13.1-1], and it is
+    /// the one that the specification gives.
+    #[must_use]
+    pub const fn strict_reason(&self) -> ReasonCode {
+        use DecodeError as E;
+        match self {
+            E::RemainingLength | E::Length(_) | E::Trailing { .. } => ReasonCode::MALFORMED_PACKET,
+            // What can be read, and is not permitted: a protocol error [MQTT 1.2].
+            E::FirstNotConnect(_)
+            | E::PacketIdZero(_)
+            | E::NoFilters(_)
+            | E::SubscribeQos
+            | E::PublishTopic(TopicError::Empty) => ReasonCode::PROTOCOL_ERROR,
+            E::PublishTopic(TopicError::TooDeep) => ReasonCode::TOPIC_NAME_INVALID,
+            E::Property(PacketType::Publish, PropFault::NotAllowed(super::props::SUBSCRIPTION_ID)) => {
+                ReasonCode::PROTOCOL_ERROR
+            }
+            E::Property(_, fault) | E::Connect(ConnectFault::Property(fault) | ConnectFault::WillProperty(fault)) => {
+                fault.strict_reason()
+            }
+            E::Connect(ConnectFault::NoWill { .. }) => ReasonCode::PROTOCOL_ERROR,
+            // The identifier is not a string, rather than a string that is not liked.
+            E::Connect(ConnectFault::ClientIdUtf8) => ReasonCode::MALFORMED_PACKET,
+            _ => match self.reason() {
+                Some(reason) => reason,
+                None => ReasonCode::MALFORMED_PACKET,
+            },
+        }
     }
 
     /// The cause for the disconnect line.
@@ -329,6 +362,16 @@ impl DecodeError {
                 Some(ReasonCode::PROTOCOL_ERROR) => Ending::Protocol,
                 _ => Ending::Malformed,
             },
+        }
+    }
+
+    /// The cause for the disconnect line that goes with [`DecodeError::strict_reason`].
+    #[must_use]
+    pub const fn strict_ending(&self) -> Ending {
+        match (self.ending(), self.strict_reason()) {
+            (Ending::Malformed, ReasonCode::PROTOCOL_ERROR) => Ending::Protocol,
+            (Ending::Protocol | Ending::ClientIdNotValid, ReasonCode::MALFORMED_PACKET) => Ending::Malformed,
+            (ending, _) => ending,
         }
     }
 
@@ -411,6 +454,17 @@ impl PropFault {
             PropFault::Duplicate | PropFault::NotAllowed(_) | PropFault::Value(_) => ReasonCode::PROTOCOL_ERROR,
         }
     }
+
+    /// The reason code by the letter of MQTT 5: an identifier that is not valid for its packet is malformed
+    /// [MQTT 2.2.2.2], and Topic Alias 0 has a code of its own [MQTT 3.3.4].
+    #[must_use]
+    pub const fn strict_reason(self) -> ReasonCode {
+        match self {
+            PropFault::NotAllowed(_) => ReasonCode::MALFORMED_PACKET,
+            PropFault::Value(super::props::TOPIC_ALIAS) => ReasonCode::TOPIC_ALIAS_INVALID,
+            _ => self.reason(),
+        }
+    }
 }
 
 impl From<ConnectFault> for DecodeError {
@@ -449,7 +503,7 @@ impl fmt::Display for DecodeError {
             E::NoFilters(p) => write!(f, "{p} packet without topic filters."),
             E::Filter(p, _) => write!(f, "{p} packet with invalid topic filter."),
             E::SubscribeQos => f.write_str("SUBSCRIBE packet with invalid QoS."),
-            E::SubscribeOptions => f.write_str("SUBSCRIBE packet with invalid options."),
+            E::SubscribeOptions | E::SubscribeRetainHandling => f.write_str("SUBSCRIBE packet with invalid options."),
             E::ShareNoLocal => f.write_str("$share subscription with no-local set."),
             E::AuthVersion => f.write_str("AUTH packet when session not MQTT v5.0."),
             E::AuthWithoutMethod => f.write_str("AUTH packet without existing auth-method."),

@@ -22,6 +22,9 @@ pub struct FrameLimits {
     pub version: Option<ProtocolVersion>,
     /// Largest packet, counted as its first byte and its Remaining Length [conf: max_packet_size]; 0 is no limit.
     pub max_packet_size: u32,
+    /// By the letter of the specification [conf: strict_conformance]: the Remaining Length in its shortest form
+    /// [MQTT-1.5.5-1], every byte of a packet counted, and no limit besides `max_packet_size` behind CONNECT.
+    pub strict: bool,
 }
 
 /// What [`Framer::next`] found.
@@ -235,18 +238,23 @@ fn header(bytes: &[u8], limits: &FrameLimits) -> Result<Option<Header>, DecodeEr
     for (&byte, (shift, len)) in rest.iter().zip([(0, 2), (7, 3), (14, 4), (21, 5)]) {
         body |= usize::from(byte & 0x7F).wrapping_shl(shift);
         if byte & 0x80 == 0 {
-            check(packet, body, limits)?;
+            if limits.strict && len > 2 && byte == 0 {
+                return Err(DecodeError::RemainingLength);
+            }
+            check(packet, len, body, limits)?;
             return Ok(Some(Header { first, len, body }));
         }
     }
     if rest.len() >= 4 { Err(DecodeError::RemainingLength) } else { Ok(None) }
 }
 
-fn check(packet: PacketType, body: usize, limits: &FrameLimits) -> Result<(), DecodeError> {
+fn check(packet: PacketType, header: usize, body: usize, limits: &FrameLimits) -> Result<(), DecodeError> {
     use PacketType as P;
     let v5 = limits.version == Some(ProtocolVersion::V5);
+    let counted = if limits.strict { header } else { 1 };
     let largest = match packet {
         P::Connect => LARGE,
+        _ if v5 && limits.strict => usize::MAX,
         P::Puback | P::Pubrec | P::Pubrel | P::Pubcomp | P::Disconnect if v5 => SMALL,
         P::Subscribe | P::Unsubscribe | P::Auth if v5 => LARGE,
         P::Puback | P::Pubrec | P::Pubrel | P::Pubcomp if body != 2 => return Err(DecodeError::Length(packet)),
@@ -255,7 +263,7 @@ fn check(packet: PacketType, body: usize, limits: &FrameLimits) -> Result<(), De
         _ => usize::MAX,
     };
     let max = usize::try_from(limits.max_packet_size).unwrap_or(usize::MAX);
-    if max > 0 && body.saturating_add(1) > max {
+    if max > 0 && body.saturating_add(counted) > max {
         Err(DecodeError::PacketTooLarge)
     } else if body > largest {
         Err(DecodeError::TypeTooLarge(packet))
@@ -269,10 +277,10 @@ mod tests {
     use super::*;
     use ProtocolVersion::{V5, V311};
 
-    const V5_LIMITS: FrameLimits = FrameLimits { version: Some(V5), max_packet_size: 0 };
+    const V5_LIMITS: FrameLimits = FrameLimits { version: Some(V5), max_packet_size: 0, strict: false };
 
     fn limits(version: Option<ProtocolVersion>) -> FrameLimits {
-        FrameLimits { version, max_packet_size: 2_000_000 }
+        FrameLimits { version, max_packet_size: 2_000_000, strict: false }
     }
 
     fn random(seed: &mut u64) -> usize {
@@ -359,6 +367,32 @@ mod tests {
         assert!(framer.is_idle());
         assert_eq!(framer.next(&mut input, &V5_LIMITS, 1), Framed::NeedMore);
         assert!(!framer.is_idle() && !framer.has_kept());
+    }
+
+    #[test]
+    fn by_the_letter_lengths_are_short_and_every_byte_counts() {
+        let header = |strict: bool, max_packet_size: u32, bytes: &[u8]| {
+            let limits = FrameLimits { version: Some(V5), max_packet_size, strict };
+            header(bytes, &limits).map(|found| found.map(|header| header.body)).map_err(|error| error.strict_reason().0)
+        };
+        let (subscribe, puback) = ([0x82, 0xA1, 0x8D, 0x06], [0x40, 0x91, 0x4E]);
+        for (max, bytes, default, strict) in [
+            (0, &[0xC0, 0x80, 0x00][..], Ok(Some(0)), Err(0x81)),
+            (0, &[0x30, 0x80, 0x80, 0x00], Ok(Some(0)), Err(0x81)),
+            (0, &[0x30, 0x80, 0x01], Ok(Some(128)), Ok(Some(128))),
+            (0, &[0xC0, 0x00], Ok(Some(0)), Ok(Some(0))),
+            (0, &[0x30, 0xFF, 0xFF, 0xFF, 0xFF], Err(0x81), Err(0x81)),
+            (9, &[0x30, 8], Ok(Some(8)), Err(0x95)),
+            (10, &[0x30, 8], Ok(Some(8)), Ok(Some(8))),
+            (130, &[0x30, 0x80, 0x01], Ok(Some(128)), Err(0x95)),
+            (131, &[0x30, 0x80, 0x01], Ok(Some(128)), Ok(Some(128))),
+            (0, &subscribe, Err(0x95), Ok(Some(100_001))),
+            (0, &puback, Err(0x95), Ok(Some(10_001))),
+            (0, &[0x10, 0xA1, 0x8D, 0x06], Err(0x95), Err(0x95)),
+        ] {
+            assert_eq!(header(false, max, bytes), default, "{bytes:02X?}");
+            assert_eq!(header(true, max, bytes), strict, "{bytes:02X?} by the letter");
+        }
     }
 
     #[test]

@@ -82,7 +82,14 @@ impl<'a> Subscribe<'a> {
     /// makes pointless; the fault of that is `DecodeError::Filter(PacketType::Subscribe, TopicError::Share)`.
     #[must_use]
     pub const fn filters(&self) -> SubscribeFilters<'a> {
-        SubscribeFilters { version: self.version, reader: Reader::new(self.payload) }
+        SubscribeFilters { version: self.version, reader: Reader::new(self.payload), strict: false }
+    }
+
+    /// As [`Subscribe::filters`] by the letter [conf: strict_conformance]: a filter with a fault takes only itself out,
+    /// so the iterator goes on behind it.
+    #[must_use]
+    pub const fn filters_strict(&self) -> SubscribeFilters<'a> {
+        SubscribeFilters { version: self.version, reader: Reader::new(self.payload), strict: true }
     }
 }
 
@@ -91,15 +98,23 @@ impl<'a> Subscribe<'a> {
 pub struct SubscribeFilters<'a> {
     version: ProtocolVersion,
     reader: Reader<'a>,
+    strict: bool,
 }
 
 impl<'a> SubscribeFilters<'a> {
     fn read(&mut self) -> Result<(&'a str, SubscribeOptions), DecodeError> {
         const P: PacketType = PacketType::Subscribe;
         let filter = self.reader.string().map_err(|e| DecodeError::read(P, e))?;
-        topic::check_filter(filter).map_err(|e| DecodeError::Filter(P, e))?;
+        let checked = topic::check_filter(filter).map_err(|e| DecodeError::Filter(P, e));
+        if !self.strict {
+            checked?;
+        }
         let bits = self.reader.u8().map_err(|e| DecodeError::read(P, e))?;
+        if self.strict && self.version == ProtocolVersion::V5 && bits & 0xF0 == 0x30 {
+            return Err(DecodeError::SubscribeRetainHandling);
+        }
         let options = SubscribeOptions::decode(self.version, bits)?;
+        checked?;
         if options.no_local && filter.starts_with("$share/") {
             return Err(DecodeError::ShareNoLocal);
         }
@@ -115,11 +130,16 @@ impl<'a> Iterator for SubscribeFilters<'a> {
             return None;
         }
         let item = self.read();
-        if item.is_err() {
+        if item.is_err_and(|error| !skips(self.strict, error)) {
             self.reader = Reader::new(&[]);
         }
         Some(item)
     }
+}
+
+/// True when only the filter is at fault, and what follows it is to be read all the same.
+const fn skips(strict: bool, error: DecodeError) -> bool {
+    strict && matches!(error, DecodeError::Filter(..))
 }
 
 /// UNSUBSCRIBE, with at least one filter except in MQTT 3.1.
@@ -134,7 +154,13 @@ impl<'a> Unsubscribe<'a> {
     /// The filters, checked one by one as those of [`Subscribe::filters`].
     #[must_use]
     pub const fn filters(&self) -> UnsubscribeFilters<'a> {
-        UnsubscribeFilters { reader: Reader::new(self.payload) }
+        UnsubscribeFilters { reader: Reader::new(self.payload), strict: false }
+    }
+
+    /// The filters as [`Subscribe::filters_strict`] has them.
+    #[must_use]
+    pub const fn filters_strict(&self) -> UnsubscribeFilters<'a> {
+        UnsubscribeFilters { reader: Reader::new(self.payload), strict: true }
     }
 }
 
@@ -142,6 +168,7 @@ impl<'a> Unsubscribe<'a> {
 #[derive(Clone, Debug)]
 pub struct UnsubscribeFilters<'a> {
     reader: Reader<'a>,
+    strict: bool,
 }
 
 impl<'a> Iterator for UnsubscribeFilters<'a> {
@@ -156,7 +183,7 @@ impl<'a> Iterator for UnsubscribeFilters<'a> {
             topic::check_filter(filter).map_err(|e| DecodeError::Filter(P, e))?;
             Ok(filter)
         });
-        if item.is_err() {
+        if item.is_err_and(|error| !skips(self.strict, error)) {
             self.reader = Reader::new(&[]);
         }
         Some(item)
@@ -386,6 +413,22 @@ mod tests {
                 assert_eq!(got.map(|_| None).map_err(|e| e.reason().unwrap().0), want, "{body:02X?}");
             }
         }
+    }
+
+    #[test]
+    fn by_the_letter_a_bad_filter_takes_only_itself_out() {
+        let body = b"\0\x01\0\0\x01q\x01\0\x02#a\0\0\0\x02\0\x01r\x30\0\x01s\0";
+        let all: Vec<_> = decode_subscribe(V5, body).unwrap().filters_strict().map(|f| f.map(|(f, _)| f)).collect();
+        let bad = |error| Err(DecodeError::Filter(PacketType::Subscribe, error));
+        assert_eq!(
+            all,
+            [Ok("q"), bad(TopicError::Placement), bad(TopicError::Empty), Err(DecodeError::SubscribeRetainHandling)],
+            "and what is malformed ends the list"
+        );
+        let body = b"\0\x01\0\0\x02#a\0\x01q\0\x05";
+        let all: Vec<_> = decode_unsubscribe(V5, body).unwrap().filters_strict().collect();
+        let placement = Err(DecodeError::Filter(PacketType::Unsubscribe, TopicError::Placement));
+        assert_eq!(all, [placement, Ok("q"), Err(DecodeError::Truncated(PacketType::Unsubscribe))]);
     }
 
     #[test]

@@ -76,7 +76,7 @@ fn on_packet(version: ProtocolVersion, first: u8, body: &[u8]) -> Outcome {
 
 fn on_bytes(version: Option<ProtocolVersion>, mut bytes: &[u8]) -> Outcome {
     let mut framer = Framer::new();
-    let limits = FrameLimits { version, max_packet_size: 2_000_000 };
+    let limits = FrameLimits { version, max_packet_size: 2_000_000, strict: false };
     loop {
         let outcome = match (framer.next(&mut bytes, &limits, 1), version) {
             (Framed::NeedMore, _) => return Outcome::Fine,
@@ -254,7 +254,7 @@ impl Random {
 /// First byte and body of a packet, through the framer.
 fn unframed(bytes: &[u8]) -> (u8, Vec<u8>) {
     let mut input = bytes;
-    let limits = FrameLimits { version: Some(V5), max_packet_size: 0 };
+    let limits = FrameLimits { version: Some(V5), max_packet_size: 0, strict: false };
     match Framer::new().next(&mut input, &limits, 0) {
         Framed::Frame { first, body } if input.is_empty() => (first, body.to_vec()),
         other => panic!("{other:?} of {bytes:02X?}"),

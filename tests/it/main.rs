@@ -15,5 +15,6 @@ mod paho;
 mod rumqttc_clients;
 mod script;
 mod stream;
+mod strict;
 mod tokens;
 mod vectors;

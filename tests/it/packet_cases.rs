@@ -22,51 +22,69 @@ const PATIENCE: usize = 10;
 
 #[test]
 fn packet_cases() {
+    let Some(groups) = load() else { return };
+    let broker = Broker::start();
+    let (run, failures) = run_all(broker.addr(), &groups, false);
+    note(&format!("packet cases: {run} run, {} failed", failures.len()));
+    assert!(run > 0, "nothing matches CASES");
+    let failures: Vec<_> = failures.into_iter().map(|(name, why)| format!("{name}\n        {why}")).collect();
+    assert!(failures.is_empty(), "{} of {run} packet cases failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// The groups of each file, in the order of the names of the files; `None` where the set is absent.
+pub(crate) fn load() -> Option<Vec<(String, Value)>> {
     let Ok(dir) = fs::read_dir(Path::new(SET)) else {
         note(&format!("packet cases skipped: {SET} is not there"));
-        return;
+        return None;
     };
     let mut files: Vec<_> =
         dir.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "json")).collect();
     files.sort();
-    let only = env::var("CASES").unwrap_or_default();
-
-    let broker = Broker::start();
-    let (mut run, mut timeouts, mut failures) = (0, 0, Vec::new());
-    for path in &files {
+    let parsed = files.iter().map(|path| {
         let file = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let text = fs::read_to_string(path).expect("a readable file");
-        let groups: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{file}: {e}"));
+        let groups = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{file}: {e}"));
+        (file, groups)
+    });
+    Some(parsed.collect())
+}
+
+/// Runs every test: how many ran, and the name of each that failed with the reason. With `short_ids` the client ids are
+/// not those of the set but ones that MQTT 3.1 permits.
+pub(crate) fn run_all(addr: SocketAddr, groups: &[(String, Value)], short_ids: bool) -> (usize, Vec<(String, String)>) {
+    let only = env::var("CASES").unwrap_or_default();
+    let (mut run, mut timeouts, mut failures) = (0, 0, Vec::new());
+    for (file, groups) in groups {
         for group in groups.as_array().expect("an array of groups") {
             for test in group["tests"].as_array().expect("an array of tests") {
-                let name = format!("{file}: {} {}", text_of(group, "group"), text_of(test, "name"));
+                let id = format!("{} {}", text_of(group, "group"), text_of(test, "name"));
+                let name = format!("{file}: {id}");
                 if !name.contains(&only) {
                     continue;
                 }
                 run += 1;
                 let limit = Duration::from_millis(if timeouts < PATIENCE { 2000 } else { 250 });
-                match case(broker.addr(), group, test, limit) {
+                let id = if short_ids { format!("packet-case-{run}") } else { id };
+                match case(addr, &id, group, test, limit) {
                     Ok(()) => println!("ok      {name}"),
                     Err(why) => {
                         println!("FAILED  {name}\n        {why}");
                         timeouts += usize::from(why.contains("TimedOut"));
-                        failures.push(format!("{name}\n        {why}"));
+                        failures.push((name, why));
                     }
                 }
             }
         }
     }
-    note(&format!("packet cases: {run} run, {} failed", failures.len()));
-    assert!(run > 0, "nothing matches CASES={only}");
-    assert!(failures.is_empty(), "{} of {run} packet cases failed:\n{}", failures.len(), failures.join("\n"));
+    (run, failures)
 }
 
 fn text_of<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// Runs one test of a group.
-fn case(addr: SocketAddr, group: &Value, test: &Value, limit: Duration) -> Result<(), String> {
+/// Runs one test of a group as the client `id`.
+fn case(addr: SocketAddr, id: &str, group: &Value, test: &Value, limit: Duration) -> Result<(), String> {
     // A test may override what its group says.
     let setting = |key: &str| test.get(key).or_else(|| group.get(key));
     let flag = |key: &str| setting(key).and_then(Value::as_bool).unwrap_or(true);
@@ -75,8 +93,7 @@ fn case(addr: SocketAddr, group: &Value, test: &Value, limit: Duration) -> Resul
     let mut client = Client::try_open(addr).map_err(|e| format!("cannot connect: {e}"))?;
     client.set_limit(limit);
     if flag("connect") {
-        let id = format!("{} {}", text_of(group, "group"), text_of(test, "name"));
-        client.send(&connect(version, &id));
+        client.send(&connect(version, id));
         let ack = if version == 5 { "20 0E 00 00 0B 22 00 0A 27 00 1E 84 80 21 00 14" } else { "20 02 00 00" };
         recv(&mut client, "CONNACK", &tokens::bytes(ack)?)?;
     }

@@ -53,6 +53,8 @@ pub(crate) struct Oracle {
     upgrade: bool,
     /// Queues are short: what does not fit is dropped.
     lossy: bool,
+    /// The letter of the specifications counts.
+    strict: bool,
     wills: Vec<Will>,
     /// The connection each client id belongs to.
     current: BTreeMap<String, (Key, Terms)>,
@@ -61,8 +63,8 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn new(upgrade: bool, lossy: bool) -> Oracle {
-        Oracle { upgrade, lossy, ..Oracle::default() }
+    pub(crate) fn new(upgrade: bool, lossy: bool, strict: bool) -> Oracle {
+        Oracle { upgrade, lossy, strict, ..Oracle::default() }
     }
 
     pub(crate) fn new_will(&mut self) -> usize {
@@ -75,13 +77,18 @@ impl Oracle {
         if let Some((_, old)) = self.current.remove(&terms.client_id)
             && let Some((will, delay)) = old.will
         {
-            let published = (terms.clean || old.expiry_s == 0) && delay == 0;
+            let ends = terms.clean || old.expiry_s == 0;
+            let published = if self.strict { ends || delay == 0 } else { ends && delay == 0 };
             self.wills[will] = if published { Will::Due(now_ms) } else { Will::Void };
         }
         if let Some(will) = self.away.remove(&terms.client_id)
             && let Will::Due(due) = self.wills[will]
         {
-            self.wills[will] = if due <= now_ms { Will::Either } else { Will::Void };
+            self.wills[will] = match due <= now_ms {
+                true => Will::Either,
+                false if self.strict && terms.clean => Will::Due(now_ms),
+                false => Will::Void,
+            };
         }
         self.current.insert(terms.client_id.clone(), (key, terms));
     }
@@ -99,6 +106,8 @@ impl Oracle {
             }
             expiry = expiry_s.unwrap_or(expiry);
         }
+        // By the letter the end of the session ends the delay.
+        let delay = if self.strict && expiry == 0 { 0 } else { delay };
         let mut due = now_ms + u64::from(delay) * 1000;
         if expiry != 0 && expiry != NEVER {
             due = due.min(now_ms + u64::from(expiry) * 1000);

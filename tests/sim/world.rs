@@ -69,6 +69,8 @@ impl World {
         let mut config = Config::local_only(&[1883]);
         let global = &mut config.global;
         global.connection_messages = false;
+        let strict = seed % 4 == 3;
+        global.strict_conformance = strict;
         global.allow_anonymous = Some(true);
         global.max_inflight_messages = u16::try_from(rng.range(1, 20)).unwrap();
         global.max_inflight_bytes = *rng.pick(&[0, 0, 3000]);
@@ -90,7 +92,7 @@ impl World {
         let mut world = World {
             rng,
             net,
-            oracle: Oracle::new(upgrade, lossy),
+            oracle: Oracle::new(upgrade && !strict, lossy, strict),
             clients: Vec::new(),
             terms: BTreeMap::new(),
             orphans: Vec::new(),

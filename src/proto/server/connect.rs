@@ -1,12 +1,13 @@
 //! CONNECT: who may come in, and with what.
 
+use super::strict::Announcement;
 use super::{Handled, Phase, Server};
 use crate::broker::auth;
 use crate::broker::will::Will;
 use crate::broker::{ConnectRefused, ConnectRequest, NEVER};
 use crate::proto::close::Refusal;
-use crate::proto::{CloseReason, Turn};
-use crate::wire::connect::{self, ConnackForm, ConnackProps, Connect, ConnectError, encode_connack};
+use crate::proto::{CloseReason, Turn, conformance};
+use crate::wire::connect::{self, ConnackForm, ConnackProps, Connect, encode_connack};
 use crate::wire::{ProtocolVersion, QoS, ReasonCode, topic};
 
 /// What CONNECT is refused with: what the client is told, if anything, and why.
@@ -14,13 +15,13 @@ type Refused = (Option<ReasonCode>, Refusal);
 
 impl Server {
     pub(super) fn on_connect(&mut self, turn: &mut Turn<'_>, first: u8, body: &[u8]) -> Handled {
-        let connect = match connect::decode(first, body) {
+        let connect = match connect::decode_with(first, body, turn.strict()) {
             Ok(connect) => connect,
-            Err(ConnectError { error, answer, .. }) => {
-                if let Some(form) = answer {
+            Err(failed) => {
+                if let Some(form) = conformance::connack(turn.strict(), &failed) {
                     self.send_refusal(turn, &self.peer.ip().to_string(), form);
                 }
-                return Err(error.into());
+                return Err(failed.error.into());
             }
         };
         turn.broker.stats.connects += 1;
@@ -33,14 +34,9 @@ impl Server {
                 } else {
                     connect.client_id.to_string()
                 };
-                match (code, self.version) {
-                    (Some(code), ProtocolVersion::V5) => self.send_refusal(turn, &name, ConnackForm::V5(code)),
-                    (Some(code), _) => {
-                        if let Some(code) = code.v3_connack() {
-                            self.send_refusal(turn, &name, ConnackForm::V3(code));
-                        }
-                    }
-                    (None, _) => {}
+                self.max_packet_out = connect.max_packet_size.unwrap_or(0);
+                if let Some(form) = conformance::refusal(turn.strict(), self.version, refusal, code) {
+                    self.send_refusal(turn, &name, form);
                 }
                 Err(CloseReason::Refused { refusal, client_id: connect.client_id.into() })
             }
@@ -73,19 +69,24 @@ impl Server {
         if let Some(prefix) = &global.clientid_prefixes
             && !client_id.starts_with(prefix.as_str())
         {
-            return Err((Some(ReasonCode::NOT_AUTHORIZED), Refusal::NotAuthorised));
+            return Err(conformance::prefix_refused(turn.strict()));
+        }
+        if conformance::client_id_too_long(turn.strict(), connect.version, client_id) {
+            return Err((Some(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID), Refusal::ClientId));
         }
         if listener.use_username_as_clientid {
             client_id = username.ok_or((Some(ReasonCode::NOT_AUTHORIZED), Refusal::NotAuthorised))?;
         }
         if !auth::may_connect(username, turn.config.anonymous_allowed(listener)) {
-            return Err((Some(ReasonCode::NOT_AUTHORIZED), Refusal::NotAuthorised));
+            let code = conformance::not_authorised(turn.strict(), connect.version, username.is_some());
+            return Err((Some(code), Refusal::NotAuthorised));
         }
         let server_keepalive = keepalive(turn, connect)?;
 
         let v5 = connect.version == ProtocolVersion::V5;
         let assigned = connect.client_id.is_empty().then_some(client_id);
         let props = ConnackProps {
+            session_expiry: capped_expiry(turn, connect),
             server_keep_alive: server_keepalive,
             topic_alias_maximum: listener.max_topic_alias,
             assigned_client_id: assigned,
@@ -128,10 +129,9 @@ impl Server {
         self.keepalive_s = server_keepalive.unwrap_or(connect.keepalive);
         self.max_packet_out = connect.max_packet_size.unwrap_or(0);
         self.aliases_out = connect.topic_alias_maximum.min(listener.max_topic_alias_broker);
-        self.log_connected(turn, connect, client_id, username);
-
         let present = connected.present && connect.version != ProtocolVersion::V31;
-        log::debug!("Sending CONNACK to {client_id} ({}, 0)", u8::from(present));
+        let announcement = self.announcement(turn, connect, client_id, username, present);
+        self.announce_after_close(turn, announcement);
         self.acknowledge(turn, |out, _| encode_connack(out, form, present, &props));
         Ok(())
     }
@@ -165,31 +165,27 @@ impl Server {
         Ok(())
     }
 
-    fn log_connected(&self, turn: &Turn<'_>, connect: &Connect<'_>, client_id: &str, username: Option<&str>) {
-        if !turn.config.global.connection_messages {
-            return;
-        }
+    fn announcement(
+        &self,
+        turn: &Turn<'_>,
+        connect: &Connect<'_>,
+        client_id: &str,
+        username: Option<&str>,
+        present: bool,
+    ) -> Announcement {
         let kind = if connect.bridge { "bridge" } else { "client" };
         let user = username.map(|name| format!(", u'{name}'")).unwrap_or_default();
-        crate::notice!(
-            "New {kind} connected from {} as {client_id} (p{}, c{}, k{}{user}).",
-            self.peer,
-            connect.version as u8,
-            u8::from(connect.clean_start),
-            connect.keepalive,
-        );
-        match &connect.will {
-            Some(will) => {
-                log::debug!(
-                    "Will message specified ({} bytes) (r{}, q{}).",
-                    will.payload.len(),
-                    u8::from(will.retain),
-                    will.qos as u8
-                );
-                log::debug!("\t{}", will.topic);
-            }
-            None => log::debug!("No will message specified."),
-        }
+        let (peer, version, clean) = (self.peer, connect.version as u8, u8::from(connect.clean_start));
+        let connected = turn.config.global.connection_messages.then(|| {
+            let keepalive = connect.keepalive;
+            format!("New {kind} connected from {peer} as {client_id} (p{version}, c{clean}, k{keepalive}{user}).")
+        });
+        let will = connect.will.as_ref().map(|will| {
+            let (bytes, retain, qos) = (will.payload.len(), u8::from(will.retain), will.qos as u8);
+            (format!("Will message specified ({bytes} bytes) (r{retain}, q{qos})."), will.topic.to_owned())
+        });
+        let connack = format!("Sending CONNACK to {client_id} ({}, 0)", u8::from(present));
+        Announcement { connected, will, connack }
     }
 }
 
@@ -216,6 +212,12 @@ fn keepalive(turn: &Turn<'_>, connect: &Connect<'_>) -> Result<Option<u16>, Refu
         ProtocolVersion::V5 => Ok(Some(max)),
         _ => Err((Some(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID), Refusal::Keepalive)),
     }
+}
+
+/// The session expiry that `[conf: persistent_client_expiration]` leaves of a longer one. C Mosquitto does not tell it.
+fn capped_expiry(turn: &Turn<'_>, connect: &Connect<'_>) -> Option<u32> {
+    let cap = turn.config.global.persistent_client_expiration.filter(|_| turn.strict())?;
+    (connect.session_expiry? > cap).then_some(cap)
 }
 
 fn maximum_qos(turn: &Turn<'_>) -> Option<u8> {

@@ -1,6 +1,7 @@
 //! Step 7 of a PUBLISH: from the session's queues to the outbox.
 
 use super::{HIGH_WATER, Server};
+use crate::broker::message::Msg;
 use crate::broker::{Outgoing, Pulled, SessionId};
 use crate::notice;
 use crate::proto::Turn;
@@ -13,6 +14,7 @@ impl Server {
     /// Releases acknowledgements that may leave, then encodes what the session has for the client until the outbox has
     /// enough. True when there may be more as soon as the outbox is empty.
     pub fn flush(&mut self, turn: &mut Turn<'_>) -> bool {
+        self.announce(turn);
         let Some(session) = self.session().filter(|_| !self.is_taken_over(turn)) else { return false };
         self.release_deferred(turn);
         // Nothing comes before CONNACK, and no retained message before its SUBACK.
@@ -95,7 +97,7 @@ impl Server {
             topic,
             packet_id: id,
             forwardable: if v5 { msg.props() } else { &[] },
-            expiry: if v5 { msg.expiry_left_s(turn.now) } else { None },
+            expiry: if v5 { expiry_left(turn, &msg) } else { None },
             topic_alias: None,
             subscription_id: (v5 && sub_id != 0).then_some(sub_id),
             payload_len: msg.payload().len(),
@@ -156,4 +158,10 @@ impl Server {
         let next = aliases.len().saturating_add(1);
         (next <= max).then(|| u16::try_from(next).ok()).flatten().map(|alias| (alias, false))
     }
+}
+
+/// What is left of the message expiry. C Mosquitto takes 0 for none, so in the last second it is 1, unless the letter
+/// counts [MQTT-3.3.2-6].
+fn expiry_left(turn: &Turn<'_>, msg: &Msg) -> Option<u32> {
+    if turn.strict() { msg.exact_expiry_left_s(turn.now) } else { msg.expiry_left_s(turn.now) }
 }

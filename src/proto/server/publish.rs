@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use super::strict::log_exceeded;
 use super::{Handled, Server, acknowledged};
 use crate::broker::message::{Msg, NewMessage};
 use crate::broker::{Acked, Received, SessionId, auth};
-use crate::proto::{CloseReason, Turn, control};
+use crate::proto::{CloseReason, Turn, conformance, control};
 use crate::wire::acks::Ack;
 use crate::wire::packet::PacketType;
 use crate::wire::publish::Publish;
@@ -19,6 +20,7 @@ impl Server {
         let stats = &mut turn.broker.stats;
         stats.publishes_in += 1;
         stats.publish_bytes_in += publish.payload.len() as u64;
+        self.count_publish(turn, session, publish)?;
         if publish.qos > turn.listener.max_qos {
             log::info!("Too high QoS in PUBLISH from {}, disconnecting.", turn.broker.client_id(session));
             return Err(CloseReason::QosNotSupported);
@@ -57,7 +59,7 @@ impl Server {
             expiry_s: publish.expiry,
         };
         // Too long only when a mount point makes the topic longer than any topic may be.
-        let Some(msg) = Msg::new(turn.now, &new) else {
+        let Some(msg) = Msg::with(turn.now, &new, turn.strict()) else {
             return self.refuse(turn, session, publish, ReasonCode::TOPIC_NAME_INVALID);
         };
         if let (QoS::ExactlyOnce, Some(id)) = (publish.qos, publish.packet_id) {
@@ -107,26 +109,27 @@ impl Server {
             }
             Received::Withheld => return Ok(()),
             Received::OverQuota => {
-                log::warn!(
-                    "Client {} has exceeded its receive-maximum quota. This behaviour must be fixed on the client.",
-                    name(turn)
-                );
+                log_exceeded(&name(turn));
                 self.send_ack(turn, session, PacketType::Pubrec, id, ReasonCode::QUOTA_EXCEEDED);
                 return Ok(());
             }
             Received::Full => return Err(CloseReason::TooManyUnreleased),
             Received::RepeatedTooOften => return Err(CloseReason::ProtocolError),
         }
+        self.open_qos2(turn, id);
         self.send_ack(turn, session, PacketType::Pubrec, id, ReasonCode::SUCCESS);
         Ok(())
     }
 
     pub(super) fn on_pubrel(&mut self, turn: &mut Turn<'_>, session: SessionId, ack: Ack) -> Handled {
         log::debug!("Received PUBREL from {} (Mid: {})", turn.broker.client_id(session), ack.id.get());
+        let mut code = conformance::unknown_id(turn.strict());
         if let Some(published) = turn.broker.release(turn.now, session, ack.id) {
             turn.charge(published.work);
+            code = ReasonCode::SUCCESS;
         }
-        self.send_ack(turn, session, PacketType::Pubcomp, ack.id, ReasonCode::SUCCESS);
+        self.close_qos2(ack.id);
+        self.send_ack(turn, session, PacketType::Pubcomp, ack.id, code);
         while let Some(id) = turn.broker.next_withheld(session) {
             self.send_ack(turn, session, PacketType::Pubrec, id, ReasonCode::SUCCESS);
         }
@@ -146,7 +149,9 @@ impl Server {
         }
         acknowledged(acked)?;
         if !refused {
-            self.send_ack(turn, session, PacketType::Pubrel, ack.id, ReasonCode::SUCCESS);
+            let code =
+                if acked == Acked::Unknown { conformance::unknown_id(turn.strict()) } else { ReasonCode::SUCCESS };
+            self.send_ack(turn, session, PacketType::Pubrel, ack.id, code);
         }
         Ok(())
     }
@@ -158,7 +163,7 @@ impl Server {
             // To acknowledge would lose the message.
             return Err(CloseReason::OutOfMemory);
         }
-        self.answer(turn, session, publish, code)
+        self.answer(turn, session, publish, conformance::publish_refusal(turn.strict(), code))
     }
 
     fn answer(&mut self, turn: &mut Turn<'_>, session: SessionId, publish: &Publish<'_>, code: ReasonCode) -> Handled {

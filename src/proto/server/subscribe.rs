@@ -1,13 +1,15 @@
 //! SUBSCRIBE and UNSUBSCRIBE: filters are applied one by one, so those before a bad one take effect.
 
+use std::borrow::Cow;
+
 use super::{Handled, Server};
 use crate::broker::subs::SubOptions;
 use crate::broker::{SessionId, SubscribeRequest};
-use crate::proto::Turn;
+use crate::proto::{Turn, conformance};
 use crate::wire::error::DecodeError;
 use crate::wire::packet::PacketType;
 use crate::wire::subscribe::{Subscribe, Unsubscribe, encode_suback, encode_unsuback};
-use crate::wire::topic::split_share;
+use crate::wire::topic::{TopicError, split_share};
 use crate::wire::{ProtocolVersion, ReasonCode};
 use crate::{log_subscribe, log_unsubscribe};
 
@@ -18,10 +20,21 @@ impl Server {
     pub(super) fn on_subscribe(&mut self, turn: &mut Turn<'_>, session: SessionId, packet: &Subscribe<'_>) -> Handled {
         log::debug!("Received SUBSCRIBE from {}", turn.broker.client_id(session));
         let mut codes = Vec::new();
-        for item in packet.filters() {
-            let (filter, wanted) = item?;
-            let mounted = mounted(turn, filter);
-            let (share, filter) = split(mounted.as_deref(), filter, PacketType::Subscribe)?;
+        let refused = conformance::filter_refusal(turn.strict(), self.version);
+        if turn.strict() {
+            check_whole(packet.filters_strict(), refused)?;
+        }
+        let filters = if turn.strict() { packet.filters_strict() } else { packet.filters() };
+        for item in filters {
+            let found = item.and_then(|(filter, wanted)| Ok((target(turn, filter, PacketType::Subscribe)?, wanted)));
+            let ((share, filter), wanted) = match (found, refused) {
+                (Err(DecodeError::Filter(..)), Some(code)) => {
+                    codes.push(code);
+                    continue;
+                }
+                (found, _) => found?,
+            };
+            let filter = filter.as_ref();
             if share.is_some() && wanted.no_local {
                 return Err(DecodeError::ShareNoLocal.into());
             }
@@ -64,11 +77,22 @@ impl Server {
     ) -> Handled {
         log::debug!("Received UNSUBSCRIBE from {}", turn.broker.client_id(session));
         let mut codes = Vec::new();
-        for item in packet.filters() {
-            let filter = item?;
+        let refused = conformance::filter_refusal(turn.strict(), self.version);
+        if turn.strict() {
+            check_whole(packet.filters_strict(), refused)?;
+        }
+        let filters = if turn.strict() { packet.filters_strict() } else { packet.filters() };
+        for item in filters {
             // C Mosquitto forgets the mount point here, so its clients can never unsubscribe.
-            let mounted = mounted(turn, filter);
-            let (share, filter) = split(mounted.as_deref(), filter, PacketType::Unsubscribe)?;
+            let found = item.and_then(|filter| target(turn, filter, PacketType::Unsubscribe));
+            let (share, filter) = match (found, refused) {
+                (Err(DecodeError::Filter(..)), Some(code)) => {
+                    codes.push(code);
+                    continue;
+                }
+                (found, _) => found?,
+            };
+            let filter = filter.as_ref();
             turn.charge(FILTER_WORK);
             let existed = turn.broker.unsubscribe(session, filter, share);
             log::debug!("\t{filter}");
@@ -82,23 +106,38 @@ impl Server {
     }
 }
 
-/// The filter behind the listener's mount point; `None` without one.
-fn mounted(turn: &Turn<'_>, filter: &str) -> Option<String> {
-    turn.listener.mount_point.as_ref().map(|mount| format!("{mount}{filter}"))
+/// Finds what is malformed before any filter takes effect; a filter that gets a code is none of it.
+fn check_whole<T>(
+    filters: impl Iterator<Item = Result<T, DecodeError>>,
+    refused: Option<ReasonCode>,
+) -> Result<(), DecodeError> {
+    for item in filters {
+        match item {
+            Err(DecodeError::Filter(..)) if refused.is_some() => {}
+            other => drop(other?),
+        }
+    }
+    Ok(())
 }
 
-/// Share name and filter. Behind a mount point `$share` is an ordinary level, as in C Mosquitto.
-fn split<'a>(
-    mounted: Option<&'a str>,
+/// Share name, and filter with the mount point before it. Behind a mount point `$share` is an ordinary level, as in C
+/// Mosquitto, and the share name may be empty; by the letter neither is so [MQTT-4.8.2-1].
+fn target<'a>(
+    turn: &Turn<'_>,
     filter: &'a str,
     packet: PacketType,
-) -> Result<(Option<&'a str>, &'a str), DecodeError> {
-    if let Some(mounted) = mounted {
-        return Ok((None, mounted));
+) -> Result<(Option<&'a str>, Cow<'a, str>), DecodeError> {
+    let mounted = |filter: &'a str| match &turn.listener.mount_point {
+        Some(mount) => Cow::Owned(format!("{mount}{filter}")),
+        None => Cow::Borrowed(filter),
+    };
+    if turn.listener.mount_point.is_some() && !turn.strict() {
+        return Ok((None, mounted(filter)));
     }
     match split_share(filter) {
-        Ok(Some((share, filter))) => Ok((Some(share), filter)),
-        Ok(None) => Ok((None, filter)),
+        Ok(Some(("", _))) if turn.strict() => Err(DecodeError::Filter(packet, TopicError::Share)),
+        Ok(Some((share, filter))) => Ok((Some(share), mounted(filter))),
+        Ok(None) => Ok((None, mounted(filter))),
         Err(error) => Err(DecodeError::Filter(packet, error)),
     }
 }

@@ -224,6 +224,59 @@ fn a_packet_that_trickles_in_does_not_keep_a_connection_alive() {
 }
 
 #[test]
+fn by_the_letter_a_growing_packet_is_no_sign_of_life() {
+    // [MQTT-3.1.2-22]
+    for strict in [false, true] {
+        let mut world = World::new();
+        world.config.global.strict_conformance = strict;
+        let id = world.open();
+        world.send(id, CONNECT_V5);
+        world.send(id, b"\x30\x80\x80\x40\x00\x01t");
+        for _ in 0..15 {
+            world.now.mono_ms += 1000;
+            world.send(id, &[0; 2000]);
+        }
+        let flow = world.with(id, |server, turn| server.on_timer(turn));
+        assert_eq!(matches!(flow, Flow::Close(CloseReason::Timeout)), strict, "{flow:?}");
+    }
+}
+
+#[test]
+fn by_the_letter_the_receive_maximum_is_counted_for_each_connection() {
+    // [MQTT 4.9]: the quota starts anew, and what the client sends again is not more.
+    let mut world = World::new();
+    world.config.global.strict_conformance = true;
+    world.config.global.max_inflight_messages = 2;
+    world.broker.set_settings(world.config.global.clone(), world.now);
+    let expiry = [0x11, 0, 0, 0, 60];
+    let qos2 = |id: u8| packet(0x34, &[0, 1, b't', 0, id, 0, b'x']);
+    let first = world.open();
+    world.send(first, &connect(5, true, 60, &expiry, "c"));
+    for id in 1..=2 {
+        assert!(matches!(world.send(first, &qos2(id)), Flow::Continue));
+    }
+    world.with(first, |server, turn| server.close(turn, &CloseReason::ClosedByClient));
+
+    let second = world.open();
+    world.send(second, &connect(5, false, 60, &expiry, "c"));
+    for id in [1, 2, 1, 2] {
+        assert!(matches!(world.send(second, &qos2(id)), Flow::Continue), "sent again");
+    }
+    for id in 1..=2 {
+        world.send(second, &[0x62, 2, 0, id]);
+    }
+    for id in [3, 4] {
+        assert!(matches!(world.send(second, &qos2(id)), Flow::Continue), "the others are complete");
+    }
+    assert!(matches!(world.send(second, &qos2(5)), Flow::Close(CloseReason::ReceiveMaximumExceeded)));
+    world.with(second, |server, turn| server.close(turn, &CloseReason::ReceiveMaximumExceeded));
+
+    let third = world.open();
+    world.send(third, &connect(5, false, 60, &expiry, "c"));
+    assert!(matches!(world.send(third, &qos2(5)), Flow::Continue), "two of another connection do not count");
+}
+
+#[test]
 fn a_large_packet_on_its_way_keeps_a_connection_alive() {
     let mut world = World::new();
     let id = world.open();

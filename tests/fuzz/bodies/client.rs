@@ -46,7 +46,7 @@ impl Client {
         while !self.silent {
             let version = self.asked.as_ref().map(|asked| asked.version);
             let mut framer = std::mem::take(&mut self.sent);
-            match framer.next(&mut bytes, &FrameLimits { version, max_packet_size: 0 }, 1) {
+            match framer.next(&mut bytes, &FrameLimits { version, max_packet_size: 0, strict: false }, 1) {
                 Framed::NeedMore => {
                     self.sent = framer;
                     return;
@@ -107,7 +107,7 @@ impl Client {
             // A refusal of version 5 can be longer than the client's own version would let it be.
             let version = Some(self.asked.as_ref().map_or(ProtocolVersion::V5, |asked| asked.version));
             let mut framer = std::mem::take(&mut self.got);
-            match framer.next(&mut bytes, &FrameLimits { version, max_packet_size: 0 }, 1) {
+            match framer.next(&mut bytes, &FrameLimits { version, max_packet_size: 0, strict: false }, 1) {
                 Framed::NeedMore => {
                     self.got = framer;
                     return;

@@ -19,7 +19,11 @@ pub fn frames(mut data: &[u8]) {
     let connected = choice & 0x40 != 0;
     let max_packet_size = [0, 20, 130, 2_000_000][usize::from(byte(&mut data) % 4)];
     let seed = (0..4).fold(1, |seed, _| seed << 8 | u64::from(byte(&mut data)));
-    let limits = |frames: usize| FrameLimits { version: (connected || frames > 0).then_some(version), max_packet_size };
+    let limits = |frames: usize| FrameLimits {
+        version: (connected || frames > 0).then_some(version),
+        max_packet_size,
+        strict: false,
+    };
 
     let (want, rest) = by_hand(data, &limits);
     let mut whole = (Vec::new(), None);

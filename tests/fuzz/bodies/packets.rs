@@ -46,7 +46,7 @@ fn tell(error: &DecodeError) {
 fn unframe(version: Option<ProtocolVersion>, bytes: &[u8]) -> (u8, Vec<u8>) {
     let mut input = bytes;
     let mut framer = Framer::new();
-    let limits = FrameLimits { version, max_packet_size: 0 };
+    let limits = FrameLimits { version, max_packet_size: 0, strict: false };
     match framer.next(&mut input, &limits, 1) {
         Framed::Frame { first, body } => {
             assert!(input.is_empty(), "encoded more than one packet");

@@ -64,7 +64,7 @@ const CLIENTS: usize = 8;
 /// More would only be slow.
 const STEPS: usize = 600;
 
-/// First byte: the configuration; bit 6 formats every log line; bit 7 runs short input twice. Then the steps.
+/// First byte: the configuration; bit 5 is `strict_conformance`; bit 6 formats every log line; bit 7 runs short input twice. Then the steps.
 pub fn server(data: &[u8]) {
     let choice = data.first().copied().unwrap_or(0);
     set_logger(choice & 0x40 != 0);
@@ -75,9 +75,11 @@ pub fn server(data: &[u8]) {
 }
 
 fn run(mut data: &[u8]) -> u64 {
-    let [global, own] = CONFIGS[usize::from(byte(&mut data)) % CONFIGS.len()];
+    let choice = byte(&mut data);
+    let [global, own] = CONFIGS[usize::from(choice) % CONFIGS.len()];
+    let strict = if choice & 0x20 != 0 { "strict_conformance true\n" } else { "" };
     let listener = if global.is_empty() { "" } else { "allow_anonymous true\nlistener 1\n" };
-    let text = [global, listener, own].concat();
+    let text = [strict, global, listener, own].concat();
     let config = Config::parse_str("fuzz.conf", text).unwrap_or_else(|e| panic!("{e}")).config.finish(&[]).config;
     let mut world = World { looped: Loop::new(config), clients: [None; CLIENTS] };
     for _ in 0..STEPS {
