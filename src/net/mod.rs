@@ -14,11 +14,11 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::broker::{Action, Broker, ConnId};
-use crate::config::Config;
+use crate::config::{Config, Protocol};
 use crate::os::clock;
 use crate::os::notify::Notifier;
 use crate::os::signals::Signals;
-use crate::proto::{CloseReason, Outbox, Peer, Server, Turn};
+use crate::proto::{CloseReason, Endpoint, LoopFigures, Outbox, Peer, Turn};
 use crate::slab::{Key, Slab};
 use crate::timer::{Now, Timers};
 use conn::{Conn, Readiness, Stage};
@@ -36,6 +36,8 @@ const TURN_BUDGET: u32 = 4096;
 /// Work that all connections together may cause in one turn: the busy ones share it, so that a quiet one waits for
 /// milliseconds however many of them there are.
 const WORK_PER_TURN: u32 = 32 * 1024;
+/// Connections or sessions that are looked at for one unit of work.
+const WALKED_FOR_ONE: usize = 16;
 /// The least share.
 const LEAST_BUDGET: u32 = 64;
 /// How long a connection that was told goodbye may take to go.
@@ -98,17 +100,30 @@ struct Work {
     left: u32,
     /// Connections that did something in this turn.
     busy: u32,
+    /// Whether the tables were walked in this turn.
+    walked: bool,
 }
 
 impl Work {
     fn next_turn(&mut self) {
         let share = (WORK_PER_TURN / self.busy.max(1)).clamp(LEAST_BUDGET, TURN_BUDGET);
-        *self = Work { share, left: WORK_PER_TURN, busy: 0 };
+        *self = Work { share, left: WORK_PER_TURN, busy: 0, walked: false };
     }
 
     fn budget(&mut self) -> u32 {
         self.busy = self.busy.saturating_add(1);
         self.share.min(self.left).max(LEAST_BUDGET)
+    }
+
+    /// Whether somebody may walk over so many connections and sessions: once in every turn, and more often while there is
+    /// work left.
+    fn walk(&mut self, entries: usize) -> bool {
+        if self.walked && self.left == 0 {
+            return false;
+        }
+        self.walked = true;
+        self.left = self.left.saturating_sub(u32::try_from(entries / WALKED_FOR_ONE).unwrap_or(u32::MAX));
+        true
     }
 }
 
@@ -148,7 +163,7 @@ impl EventLoop {
             spare: Vec::new(),
             accept_paused_until_ms: None,
             descriptors_noted_ms: None,
-            work: Work { share: TURN_BUDGET, left: WORK_PER_TURN, busy: 0 },
+            work: Work { share: TURN_BUDGET, left: WORK_PER_TURN, busy: 0, walked: false },
             stop: false,
         };
         let signal_fd = this.signals.as_raw_fd();
@@ -287,12 +302,29 @@ impl EventLoop {
         }
     }
 
-    /// Tells the core what waits for sockets, for `$SYS`.
+    /// Tells the core what waits for the sockets of clients, for `$SYS` and the metrics page.
     fn count_waiting(&mut self) {
-        let waiting = self.conns.iter().filter_map(|(_, conn)| conn.outbox.as_ref());
+        let clients = self.conns.iter().filter(|(_, conn)| conn.endpoint.is_client());
+        let waiting = clients.filter_map(|(_, conn)| conn.outbox.as_ref());
         let (packets, bytes) = waiting
             .fold((0, 0), |(packets, bytes), out| (packets + u64::from(out.packets()), bytes + out.len() as u64));
         (self.broker.stats.waiting_packets, self.broker.stats.waiting_bytes) = (packets, bytes);
+    }
+
+    /// What only the loop knows. Listeners on the same port count as one: a name must not come twice.
+    fn figures(&self) -> LoopFigures {
+        let mut listeners: Vec<(Box<str>, u32)> = Vec::new();
+        let mut counts: Vec<(u16, u32)> =
+            self.config.listeners.iter().map(|listener| listener.port).zip(self.connections.iter().copied()).collect();
+        counts.sort_unstable();
+        for (port, open) in counts {
+            let name = port.to_string().into_boxed_str();
+            match listeners.last_mut().filter(|(last, _)| *last == name) {
+                Some((_, sum)) => *sum = sum.saturating_add(open),
+                None => listeners.push((name, open)),
+            }
+        }
+        LoopFigures { listeners }
     }
 
     /// Closes the connections that the core wants closed.
@@ -373,9 +405,10 @@ impl EventLoop {
 
     fn welcome(&mut self, now: Now, at: usize, stream: Stream, peer: Peer) {
         let (index, port) = (self.listeners[at].listener, self.listeners[at].port);
-        self.broker.stats.sockets += 1;
         let open = self.connections[usize::from(index)];
         let listener = &self.config.listeners[usize::from(index)];
+        let client = listener.protocol == Protocol::Mqtt;
+        self.broker.stats.sockets += u64::from(client);
         let global = self.config.global.global_max_connections;
         if listener.max_connections.is_some_and(|max| open >= max)
             || global.is_some_and(|max| self.conns.len() >= max as usize)
@@ -385,12 +418,13 @@ impl EventLoop {
             }
             return;
         }
-        if self.config.global.connection_messages {
+        // Somebody who looks every few seconds is not worth a line each time.
+        if client && self.config.global.connection_messages {
             crate::notice!("New connection from {peer} on port {port}.");
         }
         let conn = Conn {
             stream,
-            server: Server::new(now, peer),
+            endpoint: Endpoint::new(listener.protocol, now, peer),
             outbox: None,
             timer_ms: 0,
             stage: Stage::Open,
@@ -405,7 +439,7 @@ impl EventLoop {
             return;
         }
         self.connections[usize::from(index)] += 1;
-        self.broker.stats.open_sockets += 1;
+        self.broker.stats.open_sockets += u64::from(client);
         self.arm(ConnId(key));
     }
 
@@ -429,7 +463,12 @@ impl EventLoop {
     }
 
     /// Runs `act` with the connection's endpoint and everything it may touch; its output stays with the connection.
-    fn with_server<R>(&mut self, now: Now, id: ConnId, act: impl FnOnce(&mut Server, &mut Turn<'_>) -> R) -> Option<R> {
+    fn with_endpoint<R>(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        act: impl FnOnce(&mut Endpoint, &mut Turn<'_>) -> R,
+    ) -> Option<R> {
         let conn = self.conns.get_mut(id.0).filter(|conn| conn.stage == Stage::Open)?;
         let mut out = conn.outbox.take().or_else(|| self.spare.pop()).unwrap_or_default();
         let given = self.work.budget();
@@ -442,7 +481,7 @@ impl EventLoop {
             listener: &self.config.listeners[usize::from(conn.listener)],
             budget: given,
         };
-        let result = act(&mut conn.server, &mut turn);
+        let result = act(&mut conn.endpoint, &mut turn);
         self.work.left = self.work.left.saturating_sub(given.saturating_sub(turn.budget));
         self.put_back(id, out);
         Some(result)

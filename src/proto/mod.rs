@@ -2,11 +2,17 @@
 //! and time come in, bytes and decisions go out.
 
 pub mod close;
+pub mod endpoint;
+#[cfg(feature = "metrics")]
+pub mod http;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod outbox;
 pub mod peer;
 pub mod server;
 
 pub use close::CloseReason;
+pub use endpoint::{Endpoint, Flushed, LoopFigures};
 pub use outbox::Outbox;
 pub use peer::Peer;
 pub use server::Server;
@@ -50,6 +56,8 @@ pub enum Flow {
     Again,
     /// The client does not read its replies: read nothing more until [`Outbox::owed`] has sunk, then call again.
     Paused,
+    /// The endpoint wants what only the loop knows: call [`Endpoint::report`].
+    Report,
     /// The connection ends.
     Close(CloseReason),
 }
