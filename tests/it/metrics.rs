@@ -256,6 +256,7 @@ fn peers_of_the_page_are_no_clients() {
     assert_eq!(noisy.count(), 0, "{log}");
 }
 
+#[cfg(feature = "sys-tree")]
 #[test]
 fn the_page_and_sys_tell_the_same() {
     let (broker, addr) = start("sys_interval 1");
