@@ -515,3 +515,19 @@ impl EventLoop {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_walked_once_a_turn_and_again_while_there_is_work_left() {
+        let mut work = Work { share: 0, left: 0, busy: 0, walked: false };
+        assert!(work.walk(10) && !work.walk(10));
+        work.next_turn();
+        let table = WALKED_FOR_ONE * WORK_PER_TURN as usize / 4;
+        assert_eq!((0..10).filter(|_| work.walk(table)).count(), 4);
+        work.next_turn();
+        assert!(work.walk(usize::MAX) && !work.walk(1));
+    }
+}

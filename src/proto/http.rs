@@ -107,6 +107,46 @@ impl RequestHead<'_> {
     }
 }
 
+/// The time as the `Date` field wants it, such as `Sun, 06 Nov 1994 08:49:37 GMT` [RFC 9110 5.6.7].
+#[must_use]
+#[allow(clippy::arithmetic_side_effects, reason = "the clock is no stranger's input, and it is cut to the year 9999")]
+pub fn date(wall_s: u64) -> String {
+    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [(&str, u64); 12] = [
+        ("Jan", 31),
+        ("Feb", 28),
+        ("Mar", 31),
+        ("Apr", 30),
+        ("May", 31),
+        ("Jun", 30),
+        ("Jul", 31),
+        ("Aug", 31),
+        ("Sep", 30),
+        ("Oct", 31),
+        ("Nov", 30),
+        ("Dec", 31),
+    ];
+    let wall_s = wall_s.min(253_402_300_799);
+    let weekday = WEEKDAYS.iter().cycle().nth((wall_s / 86_400 % 7) as usize).unwrap_or(&"");
+    let (mut day, mut year) = (wall_s / 86_400, 1970);
+    let leap = |year: u64| u64::from(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
+    while day >= 365 + leap(year) {
+        day -= 365 + leap(year);
+        year += 1;
+    }
+    let mut month = "";
+    for (name, days) in MONTHS {
+        month = name;
+        let days = days + if name == "Feb" { leap(year) } else { 0 };
+        if day < days {
+            break;
+        }
+        day -= days;
+    }
+    let (hour, minute, second) = (wall_s / 3600 % 24, wall_s / 60 % 60, wall_s % 60);
+    format!("{weekday}, {:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT", day + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,6 +219,20 @@ mod tests {
             ("metrics", None),
         ] {
             assert_eq!(whole(&format!("GET {target} HTTP/1.0\r\n\r\n")).path(), path, "{target}");
+        }
+    }
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (wall_s, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT"),
+            (1_735_689_599, "Tue, 31 Dec 2024 23:59:59 GMT"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT"),
+            (u64::MAX, "Fri, 31 Dec 9999 23:59:59 GMT"),
+        ] {
+            assert_eq!(date(wall_s), text);
         }
     }
 

@@ -26,7 +26,7 @@ mod page;
 mod tests;
 
 use super::endpoint::{Flushed, LoopFigures};
-use super::http::{BadHead, MAX_HEAD, RequestHead};
+use super::http::{self, BadHead, MAX_HEAD, RequestHead};
 use super::{CloseReason, Flow, Peer, Turn};
 use crate::broker::Broker;
 use crate::timer::Now;
@@ -151,8 +151,9 @@ impl Metrics {
 
     fn answer(&mut self, turn: &mut Turn<'_>, status: &'static str, kind: &str, field: &str, text: &str, body: bool) {
         let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{field}\
+            "HTTP/1.1 {status}\r\nDate: {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n{field}\
              Connection: close\r\n\r\n",
+            http::date(turn.now.wall_s),
             text.len()
         );
         let out = turn.out.packet();
@@ -189,7 +190,10 @@ impl Metrics {
         // The peer's words stay out of the log.
         match self.state {
             _ if !turn.config.global.connection_messages => {}
-            State::Answered(status) => log::debug!("Metrics for {}: {status}.", self.peer),
+            State::Answered(status) if *reason == CloseReason::Answered => {
+                log::debug!("Metrics for {}: {status}.", self.peer);
+            }
+            State::Answered(status) => log::debug!("Metrics for {}: {status}, {reason}", self.peer),
             State::Reading | State::Asked { .. } => log::debug!("Metrics for {}: {reason}", self.peer),
         }
         matches!(self.state, State::Answered(_))

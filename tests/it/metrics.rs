@@ -13,10 +13,15 @@ use crate::client::{Client, LIMIT, connect, publish, subscribe};
 const PAGE: &str = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
+/// The line behind those about the listeners.
+const RUNNING: &str = concat!("version ", env!("CARGO_PKG_VERSION"), " running");
+
 /// A broker with a metrics listener, and where that is.
 fn start(lines: &str) -> (Broker, SocketAddr) {
     let port = free_port();
     let broker = Broker::start_with(&format!("{lines}\nlistener {port}\nprotocol metrics"));
+    // Its first listener may be there before the others.
+    broker.wait_for_log(RUNNING, Duration::from_secs(10));
     (broker, SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
@@ -316,7 +321,8 @@ fn without_a_host_the_page_is_for_this_machine_only() {
     broker.wait_for_log(&format!("Opening ipv4 listen socket on port {}.", addr.port()), LIMIT);
     // A host that is given counts.
     let port = free_port();
-    let _broker = Broker::start_with(&format!("listener {port} 127.0.0.2\nprotocol metrics"));
+    let broker = Broker::start_with(&format!("listener {port} 127.0.0.2\nprotocol metrics"));
+    broker.wait_for_log(RUNNING, LIMIT);
     assert_eq!(body(&ask(SocketAddr::from(([127, 0, 0, 2], port)), HEALTH.as_bytes())), "ok");
 }
 
@@ -324,6 +330,7 @@ fn without_a_host_the_page_is_for_this_machine_only() {
 fn max_connections_counts_on_the_page_too() {
     let port = free_port();
     let broker = Broker::start_with(&format!("listener {port}\nprotocol metrics\nmax_connections 2"));
+    broker.wait_for_log(RUNNING, LIMIT);
     let addr = SocketAddr::from(([127, 0, 0, 1], port));
     let (first, second) = (open(addr), open(addr));
     let third = open(addr);
@@ -404,7 +411,7 @@ fn who_has_said_everything_still_gets_the_answer() {
 
 #[test]
 fn a_flood_of_requests_holds_up_nobody() {
-    let (broker, addr) = start("log_type none");
+    let (broker, addr) = start("");
     let mut client = Client::connect(broker.addr(), 4, "calm");
     let mut streams: Vec<TcpStream> = (0..500).map(|_| open(addr)).collect();
     for stream in &mut streams {
