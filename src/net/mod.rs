@@ -311,20 +311,10 @@ impl EventLoop {
         (self.broker.stats.waiting_packets, self.broker.stats.waiting_bytes) = (packets, bytes);
     }
 
-    /// What only the loop knows. Listeners on the same port count as one: a name must not come twice.
+    /// What only the loop knows.
     fn figures(&self) -> LoopFigures {
-        let mut listeners: Vec<(Box<str>, u32)> = Vec::new();
-        let mut counts: Vec<(u16, u32)> =
-            self.config.listeners.iter().map(|listener| listener.port).zip(self.connections.iter().copied()).collect();
-        counts.sort_unstable();
-        for (port, open) in counts {
-            let name = port.to_string().into_boxed_str();
-            match listeners.last_mut().filter(|(last, _)| *last == name) {
-                Some((_, sum)) => *sum = sum.saturating_add(open),
-                None => listeners.push((name, open)),
-            }
-        }
-        LoopFigures { listeners }
+        let ports = self.config.listeners.iter().map(|listener| listener.port);
+        LoopFigures { listeners: ports.zip(self.connections.iter().copied()).collect() }
     }
 
     /// Closes the connections that the core wants closed.

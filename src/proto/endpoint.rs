@@ -30,8 +30,8 @@ pub enum Flushed {
 /// What only the loop knows, for [`Endpoint::report`].
 #[derive(Clone, Debug, Default)]
 pub struct LoopFigures {
-    /// Name and open connections of each listener; each name once.
-    pub listeners: Vec<(Box<str>, u32)>,
+    /// Port and open connections of each listener; those on different addresses of one port follow on their own.
+    pub listeners: Vec<(u16, u32)>,
 }
 
 impl Endpoint {

@@ -55,10 +55,23 @@ pub(super) fn text(broker: &Broker, now: Now, figures: &LoopFigures) -> String {
     }
 
     page.family("listener_connections", GAUGE, "Open connections of a listener.");
-    for (name, connections) in &figures.listeners {
-        page.labelled("listener_connections", "listener", name, u64::from(*connections));
+    for (port, connections) in by_port(figures) {
+        page.labelled("listener_connections", "listener", &port.to_string(), u64::from(connections));
     }
     page.0
+}
+
+/// Listeners on one port count as one: a sample must not come twice. Quadratic, but there are few, and only the operator
+/// makes them more.
+fn by_port(figures: &LoopFigures) -> Vec<(u16, u32)> {
+    let mut sums: Vec<(u16, u32)> = Vec::new();
+    for (port, connections) in &figures.listeners {
+        match sums.iter_mut().find(|(known, _)| known == port) {
+            Some((_, sum)) => *sum = sum.saturating_add(*connections),
+            None => sums.push((*port, *connections)),
+        }
+    }
+    sums
 }
 
 const COUNTER: &str = "counter";
@@ -101,6 +114,12 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_comes_once() {
+        let figures = LoopFigures { listeners: vec![(1883, 1), (9234, 4), (1883, 2), (1, u32::MAX), (1, 5)] };
+        assert_eq!(by_port(&figures), [(1883, 3), (9234, 4), (1, u32::MAX)]);
+    }
 
     #[test]
     fn label_values_are_escaped() {
