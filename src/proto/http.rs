@@ -95,14 +95,15 @@ impl RequestHead<'_> {
     pub fn path(&self) -> Option<&str> {
         let mut rest = self.target;
         if !rest.starts_with('/') {
-            let (scheme, after) = rest.split_once("://")?;
-            if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-                return None;
-            }
-            let host = after.find(['/', '?']).unwrap_or(after.len());
+            let after = ["http://", "https://"].iter().find_map(|scheme| {
+                let (own, after) = rest.split_at_checked(scheme.len())?;
+                own.eq_ignore_ascii_case(scheme).then_some(after)
+            })?;
+            let host = after.bytes().position(|b| matches!(b, b'/' | b'?')).unwrap_or(after.len());
             rest = after.get(host..).unwrap_or_default();
         }
-        let path = rest.split('?').next().unwrap_or_default();
+        let end = rest.bytes().position(|b| b == b'?').unwrap_or(rest.len());
+        let path = rest.get(..end).unwrap_or_default();
         Some(if path.is_empty() { "/" } else { path })
     }
 }
@@ -211,7 +212,7 @@ mod tests {
             ("/", Some("/")),
             ("//metrics", Some("//metrics")),
             ("http://h:1/metrics?x", Some("/metrics")),
-            ("HTTP://h", Some("/")),
+            ("HTTPS://h", Some("/")),
             ("http://h?/metrics", Some("/")),
             ("ftp://h/metrics", None),
             ("*", None),

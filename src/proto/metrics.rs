@@ -183,14 +183,14 @@ impl Metrics {
     /// Ends the connection and logs the one line. True when the peer was answered and may need time to read.
     pub fn close(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) -> bool {
         let started = !self.head.is_empty();
-        if *reason == CloseReason::Timeout && self.state == State::Reading && started {
+        if matches!((reason, self.state), (CloseReason::Timeout, State::Reading)) && started {
             self.answer(turn, "408 Request Timeout", TEXT, "", "The request took too long.\n", true);
         }
         self.head = Vec::new();
         // The peer's words stay out of the log.
         match self.state {
             _ if !turn.config.global.connection_messages => {}
-            State::Answered(status) if *reason == CloseReason::Answered => {
+            State::Answered(status) if matches!(reason, CloseReason::Answered) => {
                 log::debug!("Metrics for {}: {status}.", self.peer);
             }
             State::Answered(status) => log::debug!("Metrics for {}: {status}, {reason}", self.peer),

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use crate::broker::Broker;
-use crate::broker::sys::VERSION;
 use crate::proto::endpoint::LoopFigures;
 use crate::timer::Now;
 
@@ -17,7 +16,7 @@ pub(super) fn text(broker: &Broker, now: Now, figures: &LoopFigures) -> String {
 
     let mut page = Page(String::with_capacity(8 * 1024));
     page.family("info", GAUGE, "The broker's version; always 1.");
-    page.labelled("info", "version", VERSION.rsplit(' ').next().unwrap_or_default(), 1);
+    page.labelled("info", "version", env!("CARGO_PKG_VERSION"), 1);
     page.metric("start_time_seconds", GAUGE, "When the broker started, in seconds since 1970.", started.wall_s);
     page.metric("uptime_seconds", GAUGE, "How long the broker has been running.", uptime_s);
 
