@@ -6,6 +6,7 @@ pub mod auth;
 pub mod changes;
 mod clients;
 mod deliver;
+pub mod figures;
 mod inflight;
 mod lifecycle;
 pub mod message;
@@ -109,6 +110,7 @@ pub struct Broker {
     ids_generated: u64,
     sweep: lifecycle::Sweep,
     sys: Sys,
+    started: Now,
 }
 
 impl Broker {
@@ -117,6 +119,7 @@ impl Broker {
     pub fn new(settings: Global, hash_keys: [u64; 2], now: Now) -> Broker {
         Broker {
             sys: Sys::new(now),
+            started: now,
             sweep: lifecycle::Sweep::new(&settings, now),
             settings,
             sessions: Sessions::new(hash_keys),

@@ -1,4 +1,4 @@
-//! What the broker counts about itself; `$SYS` and later the metrics page show it.
+//! What the broker counts about itself; `$SYS` and the metrics page show it.
 
 /// Counters since the start, unless they say gauge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

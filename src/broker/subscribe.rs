@@ -93,10 +93,11 @@ impl Broker {
         existed
     }
 
-    /// Normal and shared subscriptions.
+    /// Subscriptions that are not shared, and those that are.
     #[must_use]
     pub fn subscription_counts(&self) -> (usize, usize) {
-        (self.subs.count(), self.subs.shared_count())
+        let shared = self.subs.shared_count();
+        (self.subs.count().saturating_sub(shared), shared)
     }
 }
 

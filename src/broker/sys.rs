@@ -2,7 +2,8 @@
 //! `[conf: sys_interval]`
 
 use super::Broker;
-use super::message::{Msg, NewMessage, store_size};
+use super::figures::Figures;
+use super::message::{Msg, NewMessage};
 use super::stats::Stats;
 use crate::config::Global;
 use crate::timer::Now;
@@ -33,7 +34,6 @@ type Metric = (&'static str, u64);
 
 /// What was published last.
 pub(crate) struct Sys {
-    started: Now,
     /// When the next update is due; 0 publishes the first at once.
     due_ms: u64,
     updated_ms: u64,
@@ -47,7 +47,6 @@ pub(crate) struct Sys {
 impl Sys {
     pub(crate) fn new(now: Now) -> Sys {
         Sys {
-            started: now,
             due_ms: 0,
             updated_ms: now.mono_ms,
             first: true,
@@ -63,12 +62,11 @@ impl Sys {
         (settings.sys_interval != 0).then_some(self.due_ms)
     }
 
-    fn metrics(&mut self, broker: &Parts) -> Vec<Metric> {
-        let (stats, total) = (&broker.stats, broker.sessions);
+    fn metrics(&mut self, figures: &Figures) -> Vec<Metric> {
+        let (stats, store, total) = (&figures.stats, figures.store, figures.sessions);
         self.most_clients = self.most_clients.max(total);
         // C Mosquitto prints the difference as a 32-bit number when it is negative; 0 is what it means.
         let offline = total.saturating_sub(stats.open_sockets);
-        let store = store_size();
         let mut metrics = vec![
             ("clients/total", total),
             ("clients/maximum", self.most_clients),
@@ -89,9 +87,9 @@ impl Sys {
             ("publish/bytes/sent", stats.publish_bytes_out),
             ("bytes/received", stats.bytes_in),
             ("bytes/sent", stats.bytes_out),
-            ("subscriptions/count", broker.subscriptions as u64),
-            ("shared_subscriptions/count", broker.shared_subscriptions as u64),
-            ("retained messages/count", broker.retained as u64),
+            ("subscriptions/count", figures.subscriptions),
+            ("shared_subscriptions/count", figures.shared_subscriptions),
+            ("retained messages/count", figures.retained),
             ("connections/socket/count", stats.sockets),
             ("packet/out/count", stats.waiting_packets),
             ("packet/out/bytes", stats.waiting_bytes),
@@ -102,15 +100,6 @@ impl Sys {
         }
         metrics
     }
-}
-
-/// The figures of the tables, read before anything is published.
-struct Parts {
-    stats: Stats,
-    sessions: u64,
-    subscriptions: usize,
-    shared_subscriptions: usize,
-    retained: usize,
 }
 
 impl Broker {
@@ -127,17 +116,10 @@ impl Broker {
         if first {
             self.publish_own(now, "version", VERSION);
         }
-        let uptime = now.mono_ms.saturating_sub(self.sys.started.mono_ms) / 1000;
+        let uptime = now.mono_ms.saturating_sub(self.started.mono_ms) / 1000;
         self.publish_own(now, "uptime", &format!("{uptime} seconds"));
-        let (subscriptions, shared_subscriptions) = self.subscription_counts();
-        let parts = Parts {
-            stats: self.stats,
-            sessions: self.sessions.len() as u64,
-            subscriptions,
-            shared_subscriptions,
-            retained: self.retained.len(),
-        };
-        let metrics = self.sys.metrics(&parts);
+        let figures = self.figures();
+        let metrics = self.sys.metrics(&figures);
         self.sys.published.resize(metrics.len(), 0);
         for (i, (topic, value)) in metrics.into_iter().enumerate() {
             let unchanged = self.sys.published.get(i) == Some(&value);
@@ -152,7 +134,7 @@ impl Broker {
                 self.publish_own(now, topic, &value.to_string());
             }
         }
-        self.publish_loads(now, parts.stats, first);
+        self.publish_loads(now, figures.stats, first);
     }
 
     /// `new = rate + exp(-dt / T) * (old - rate)` with the rate in events per minute.

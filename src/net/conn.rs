@@ -1,6 +1,6 @@
 //! One connection: its socket, its endpoint, and where it stands between them.
 
-use crate::proto::{Outbox, Server};
+use crate::proto::{Endpoint, Outbox};
 
 use super::stream::Stream;
 
@@ -38,7 +38,7 @@ pub(crate) struct Readiness {
 /// A connection. Idle, it owns no buffer.
 pub(crate) struct Conn {
     pub(crate) stream: Stream,
-    pub(crate) server: Server,
+    pub(crate) endpoint: Endpoint,
     pub(crate) outbox: Option<Box<Outbox>>,
     /// The deadline of the armed timer; 0 for none.
     pub(crate) timer_ms: u64,
@@ -50,7 +50,7 @@ pub(crate) struct Conn {
 impl Conn {
     pub(crate) fn deadline(&self) -> Option<u64> {
         match self.stage {
-            Stage::Open => self.server.deadline(),
+            Stage::Open => self.endpoint.deadline(),
             Stage::Draining { until_ms } => Some(until_ms),
             Stage::Closed => None,
         }

@@ -52,7 +52,7 @@ impl EventLoop {
         let connection = |id: ConnId| {
             let conn = conns.get(id.0)?;
             let port = config.listeners.get(usize::from(conn.listener)).map_or(0, |listener| listener.port);
-            Some(conn.server.connection(port, conn.outbox.as_ref().map_or(0, |out| out.len())))
+            conn.endpoint.connection(port, conn.outbox.as_ref().map_or(0, |out| out.len()))
         };
         self.api.run(&mut control::Context { now, broker: &mut self.broker, config, connection: &connection });
     }

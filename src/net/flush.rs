@@ -6,8 +6,8 @@ use super::EventLoop;
 use super::conn::Stage;
 use super::read::error_text;
 use crate::broker::ConnId;
-use crate::proto::CloseReason;
 use crate::proto::server::HIGH_WATER;
+use crate::proto::{CloseReason, Flushed};
 use crate::timer::Now;
 
 /// Slices given to one vectored write.
@@ -36,15 +36,18 @@ impl EventLoop {
             return;
         }
         for _ in 0..ROUNDS {
-            let Some(more) = self.with_server(now, id, |server, turn| server.flush(turn)) else { return };
+            let Some(left) = self.with_endpoint(now, id, |endpoint, turn| endpoint.flush(turn)) else { return };
             let wrote = self.write_once(id);
             self.unpause(id);
             match wrote {
                 Wrote::Blocked => return,
                 Wrote::Failed(reason) => return self.close(now, id, &reason),
                 Wrote::Some => {}
-                Wrote::All if more => {}
-                Wrote::All => return,
+                Wrote::All => match left {
+                    Flushed::More => {}
+                    Flushed::Enough => return,
+                    Flushed::Last => return self.close(now, id, &CloseReason::Answered),
+                },
             }
         }
         self.list_for_flush(id);
@@ -71,7 +74,9 @@ impl EventLoop {
             let written = conn.stream.write(slices.get(..used).unwrap_or_default());
             match written {
                 Ok(n) => {
-                    self.broker.stats.bytes_out += n as u64;
+                    if conn.endpoint.is_client() {
+                        self.broker.stats.bytes_out += n as u64;
+                    }
                     out.advance(n);
                     conn.is.writable = n == offered;
                     match (out.is_empty(), conn.is.writable) {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{Listener, SocketDomain};
+use crate::config::{self, Listener, SocketDomain};
 
 /// Connections the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -79,8 +79,10 @@ impl ListenSocket {
                     log::info!("Opening {family} listen socket on port {port}.");
                     sockets.push(ListenSocket { socket, listener: index, port, pending: true });
                 }
-                // A machine without IPv6 still has a broker on "every address".
-                Err(error) if listener.host.is_none() && error.raw_os_error() == Some(libc::EAFNOSUPPORT) => {}
+                // A machine without IPv6 still has a broker on "every address", and a metrics page on its loopback address.
+                Err(error)
+                    if listener.host.is_none()
+                        && matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {}
                 Err(error) => {
                     log::info!("Opening {family} listen socket on port {}.", addr.port());
                     last = Some(describe(&error));
@@ -149,6 +151,10 @@ fn addresses(listener: &Listener) -> Result<Vec<SocketAddr>, ListenError> {
         SocketDomain::Ipv6 => ip.is_ipv6(),
     };
     let mut ips: Vec<IpAddr> = match &listener.host {
+        // Without access control, so for this machine only unless a host says otherwise.
+        None if listener.protocol == config::Protocol::Metrics => {
+            vec![IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)]
+        }
         None => vec![IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)],
         Some(host) => (host.as_str(), port)
             .to_socket_addrs()

@@ -14,11 +14,11 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::broker::{Action, Broker, ConnId};
-use crate::config::Config;
+use crate::config::{Config, Protocol};
 use crate::os::clock;
 use crate::os::notify::Notifier;
 use crate::os::signals::Signals;
-use crate::proto::{CloseReason, Outbox, Peer, Server, Turn, control::Api};
+use crate::proto::{CloseReason, Endpoint, LoopFigures, Outbox, Peer, Turn, control::Api};
 use crate::slab::{Key, Slab};
 use crate::timer::{Now, Timers};
 use conn::{Conn, Readiness, Stage};
@@ -36,6 +36,8 @@ const TURN_BUDGET: u32 = 4096;
 /// Work that all connections together may cause in one turn: the busy ones share it, so that a quiet one waits for
 /// milliseconds however many of them there are.
 const WORK_PER_TURN: u32 = 32 * 1024;
+/// Connections or sessions that are looked at for one unit of work.
+const WALKED_FOR_ONE: usize = 16;
 /// The least share.
 const LEAST_BUDGET: u32 = 64;
 /// How long a connection that was told goodbye may take to go.
@@ -99,17 +101,30 @@ struct Work {
     left: u32,
     /// Connections that did something in this turn.
     busy: u32,
+    /// Whether the tables were walked in this turn.
+    walked: bool,
 }
 
 impl Work {
     fn next_turn(&mut self) {
         let share = (WORK_PER_TURN / self.busy.max(1)).clamp(LEAST_BUDGET, TURN_BUDGET);
-        *self = Work { share, left: WORK_PER_TURN, busy: 0 };
+        *self = Work { share, left: WORK_PER_TURN, busy: 0, walked: false };
     }
 
     fn budget(&mut self) -> u32 {
         self.busy = self.busy.saturating_add(1);
         self.share.min(self.left).max(LEAST_BUDGET)
+    }
+
+    /// Whether somebody may walk over so many connections and sessions: once in every turn, and more often while there is
+    /// work left.
+    fn walk(&mut self, entries: usize) -> bool {
+        if self.walked && self.left == 0 {
+            return false;
+        }
+        self.walked = true;
+        self.left = self.left.saturating_sub(u32::try_from(entries / WALKED_FOR_ONE).unwrap_or(u32::MAX));
+        true
     }
 }
 
@@ -150,7 +165,7 @@ impl EventLoop {
             spare: Vec::new(),
             accept_paused_until_ms: None,
             descriptors_noted_ms: None,
-            work: Work { share: TURN_BUDGET, left: WORK_PER_TURN, busy: 0 },
+            work: Work { share: TURN_BUDGET, left: WORK_PER_TURN, busy: 0, walked: false },
             stop: false,
         };
         let signal_fd = this.signals.as_raw_fd();
@@ -291,12 +306,19 @@ impl EventLoop {
         }
     }
 
-    /// Tells the core what waits for sockets, for `$SYS`.
+    /// Tells the core what waits for the sockets of clients, for `$SYS` and the metrics page.
     fn count_waiting(&mut self) {
-        let waiting = self.conns.iter().filter_map(|(_, conn)| conn.outbox.as_ref());
+        let clients = self.conns.iter().filter(|(_, conn)| conn.endpoint.is_client());
+        let waiting = clients.filter_map(|(_, conn)| conn.outbox.as_ref());
         let (packets, bytes) = waiting
             .fold((0, 0), |(packets, bytes), out| (packets + u64::from(out.packets()), bytes + out.len() as u64));
         (self.broker.stats.waiting_packets, self.broker.stats.waiting_bytes) = (packets, bytes);
+    }
+
+    /// What only the loop knows.
+    fn figures(&self) -> LoopFigures {
+        let ports = self.config.listeners.iter().map(|listener| listener.port);
+        LoopFigures { listeners: ports.zip(self.connections.iter().copied()).collect() }
     }
 
     /// Does what the core wants done: connections to close, requests to take.
@@ -382,9 +404,10 @@ impl EventLoop {
 
     fn welcome(&mut self, now: Now, at: usize, stream: Stream, peer: Peer) {
         let (index, port) = (self.listeners[at].listener, self.listeners[at].port);
-        self.broker.stats.sockets += 1;
         let open = self.connections[usize::from(index)];
         let listener = &self.config.listeners[usize::from(index)];
+        let client = listener.protocol == Protocol::Mqtt;
+        self.broker.stats.sockets += u64::from(client);
         let global = self.config.global.global_max_connections;
         if listener.max_connections.is_some_and(|max| open >= max)
             || global.is_some_and(|max| self.conns.len() >= max as usize)
@@ -394,12 +417,13 @@ impl EventLoop {
             }
             return;
         }
-        if self.config.global.connection_messages {
+        // Somebody who looks every few seconds is not worth a line each time.
+        if client && self.config.global.connection_messages {
             crate::notice!("New connection from {peer} on port {port}.");
         }
         let conn = Conn {
             stream,
-            server: Server::new(now, peer),
+            endpoint: Endpoint::new(listener.protocol, now, peer),
             outbox: None,
             timer_ms: 0,
             stage: Stage::Open,
@@ -414,7 +438,7 @@ impl EventLoop {
             return;
         }
         self.connections[usize::from(index)] += 1;
-        self.broker.stats.open_sockets += 1;
+        self.broker.stats.open_sockets += u64::from(client);
         self.arm(ConnId(key));
     }
 
@@ -438,7 +462,12 @@ impl EventLoop {
     }
 
     /// Runs `act` with the connection's endpoint and everything it may touch; its output stays with the connection.
-    fn with_server<R>(&mut self, now: Now, id: ConnId, act: impl FnOnce(&mut Server, &mut Turn<'_>) -> R) -> Option<R> {
+    fn with_endpoint<R>(
+        &mut self,
+        now: Now,
+        id: ConnId,
+        act: impl FnOnce(&mut Endpoint, &mut Turn<'_>) -> R,
+    ) -> Option<R> {
         let conn = self.conns.get_mut(id.0).filter(|conn| conn.stage == Stage::Open)?;
         let mut out = conn.outbox.take().or_else(|| self.spare.pop()).unwrap_or_default();
         let given = self.work.budget();
@@ -451,7 +480,7 @@ impl EventLoop {
             listener: &self.config.listeners[usize::from(conn.listener)],
             budget: given,
         };
-        let result = act(&mut conn.server, &mut turn);
+        let result = act(&mut conn.endpoint, &mut turn);
         self.work.left = self.work.left.saturating_sub(given.saturating_sub(turn.budget));
         self.put_back(id, out);
         Some(result)
@@ -483,5 +512,21 @@ impl EventLoop {
             conn.is.ready = true;
             self.ready.push(id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_walked_once_a_turn_and_again_while_there_is_work_left() {
+        let mut work = Work { share: 0, left: 0, busy: 0, walked: false };
+        assert!(work.walk(10) && !work.walk(10));
+        work.next_turn();
+        let table = WALKED_FOR_ONE * WORK_PER_TURN as usize / 4;
+        assert_eq!((0..10).filter(|_| work.walk(table)).count(), 4);
+        work.next_turn();
+        assert!(work.walk(usize::MAX) && !work.walk(1));
     }
 }

@@ -28,7 +28,8 @@ impl EventLoop {
             Stage::Draining { .. } => return self.discard(id),
             Stage::Closed => return,
         }
-        if self.broker.is_congested() {
+        let client = conn.endpoint.is_client();
+        if client && self.broker.is_congested() {
             return self.list_as_ready(id);
         }
         if std::mem::take(&mut conn.is.leftover) && !self.feed(now, id, 0) {
@@ -36,9 +37,12 @@ impl EventLoop {
         }
         match self.read_socket(id) {
             Input::Nothing => {}
+            Input::Ended(CloseReason::ClosedByClient) if self.is_answering(id) => {}
             Input::Ended(reason) => self.close(now, id, &reason),
             Input::Bytes { len, drained } => {
-                self.broker.stats.bytes_in += len as u64;
+                if client {
+                    self.broker.stats.bytes_in += len as u64;
+                }
                 if self.feed(now, id, len) && !drained {
                     self.list_as_ready(id);
                 }
@@ -71,7 +75,7 @@ impl EventLoop {
     fn feed(&mut self, now: Now, id: ConnId, len: usize) -> bool {
         let scratch = std::mem::take(&mut self.scratch);
         let input = scratch.get(..len).unwrap_or_default();
-        let flow = self.with_server(now, id, |server, turn| server.on_bytes(turn, input));
+        let flow = self.with_endpoint(now, id, |endpoint, turn| endpoint.on_bytes(turn, input));
         self.scratch = scratch;
         // At once: later both sessions may have ended, and with them the client id that the log has to name.
         self.run_closes(now);
@@ -96,6 +100,7 @@ impl EventLoop {
                 conn_is(self, id, |is| (is.leftover, is.paused) = (true, true));
                 self.list_for_flush(id);
             }
+            Some(Flow::Report) => self.report(now, id),
             Some(Flow::Continue) => {
                 self.arm(id);
                 return true;
@@ -103,6 +108,24 @@ impl EventLoop {
         }
         self.arm(id);
         false
+    }
+
+    /// A peer that has closed its side may still wait for an answer; it is written, or time runs out.
+    fn is_answering(&self, id: ConnId) -> bool {
+        self.conns.get(id.0).is_some_and(|conn| conn.endpoint.is_answering())
+    }
+
+    /// Hands an endpoint the figures it wants, or has it wait for the next turn when this one has had enough of that.
+    #[cold]
+    fn report(&mut self, now: Now, id: ConnId) {
+        if !self.work.walk(self.conns.len() + self.broker.session_count()) {
+            conn_is(self, id, |is| is.leftover = true);
+            return self.list_as_ready(id);
+        }
+        self.count_waiting();
+        let figures = self.figures();
+        self.with_endpoint(now, id, |endpoint, turn| endpoint.report(turn, &figures));
+        self.list_for_flush(id);
     }
 
     /// Throws away what a connection still sends that was told goodbye.
@@ -122,7 +145,7 @@ impl EventLoop {
     /// A connection's timer: keepalive, a stalled packet, or the end of patience.
     pub(super) fn conn_due(&mut self, now: Now, id: ConnId) {
         match self.conns.get_mut(id.0).map(|conn| conn.stage) {
-            Some(Stage::Open) => match self.with_server(now, id, |server, turn| server.on_timer(turn)) {
+            Some(Stage::Open) => match self.with_endpoint(now, id, |endpoint, turn| endpoint.on_timer(turn)) {
                 Some(Flow::Close(reason)) => self.close(now, id, &reason),
                 _ => self.arm(id),
             },
@@ -134,18 +157,15 @@ impl EventLoop {
 
     /// Ends a connection: its endpoint says goodbye and detaches, one attempt is made to send that, then it is closed.
     pub(super) fn close(&mut self, now: Now, id: ConnId, reason: &CloseReason) {
-        let Some(spoke) = self.with_server(now, id, |server, turn| {
-            server.close(turn, reason);
-            !turn.out.is_empty()
-        }) else {
-            return;
-        };
+        let Some(spoke) = self.with_endpoint(now, id, |endpoint, turn| endpoint.close(turn, reason)) else { return };
         if spoke {
             self.write_once(id);
         }
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         conn.outbox = None;
-        self.broker.stats.open_sockets = self.broker.stats.open_sockets.saturating_sub(1);
+        if conn.endpoint.is_client() {
+            self.broker.stats.open_sockets = self.broker.stats.open_sockets.saturating_sub(1);
+        }
         // Whose end of the stream was read has nothing more to say that could be thrown away.
         let gone = matches!(reason, CloseReason::ClosedByClient | CloseReason::Socket(_));
         if spoke && !gone && !self.stop {

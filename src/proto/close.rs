@@ -56,6 +56,8 @@ pub enum CloseReason {
     TooManyUnreleased,
     /// The broker is out of memory by `memory_limit`, and this client's protocol has no other way to say so.
     OutOfMemory,
+    /// The peer asked for one thing and has it.
+    Answered,
     /// The broker stops.
     Shutdown,
 }
@@ -93,7 +95,7 @@ impl CloseReason {
     pub fn code(&self) -> Option<ReasonCode> {
         use CloseReason as R;
         Some(match self {
-            R::Disconnect { .. } | R::ClosedByClient | R::Socket(_) | R::Refused { .. } => return None,
+            R::Disconnect { .. } | R::ClosedByClient | R::Socket(_) | R::Refused { .. } | R::Answered => return None,
             R::Timeout => ReasonCode::KEEP_ALIVE_TIMEOUT,
             R::Stalled => ReasonCode::MALFORMED_PACKET,
             R::Decode(error) => return error.reason(),
@@ -143,6 +145,7 @@ impl fmt::Display for CloseReason {
             R::TopicAliasInvalid => f.write_str("topic alias invalid."),
             R::TooManyUnreleased => f.write_str("quota exceeded."),
             R::OutOfMemory => f.write_str("out of memory."),
+            R::Answered => f.write_str("answered."),
             R::Shutdown => f.write_str("broker is shutting down."),
             R::Refused { refusal, .. } => f.write_str(match refusal {
                 Refusal::NotAuthorised => "not authorised.",

@@ -8,11 +8,17 @@ pub mod control;
 #[cfg(not(feature = "control"))]
 #[path = "control_off.rs"]
 pub mod control;
+pub mod endpoint;
+#[cfg(feature = "metrics")]
+pub mod http;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod outbox;
 pub mod peer;
 pub mod server;
 
 pub use close::CloseReason;
+pub use endpoint::{Endpoint, Flushed, LoopFigures};
 pub use outbox::Outbox;
 pub use peer::Peer;
 pub use server::Server;
@@ -62,6 +68,8 @@ pub enum Flow {
     Again,
     /// The client does not read its replies: read nothing more until [`Outbox::owed`] has sunk, then call again.
     Paused,
+    /// The endpoint wants what only the loop knows: call [`Endpoint::report`].
+    Report,
     /// The connection ends.
     Close(CloseReason),
 }

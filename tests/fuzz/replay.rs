@@ -81,6 +81,12 @@ fn config() {
     replay("config", 5000, bodies::config);
 }
 
+#[cfg(feature = "metrics")]
+#[test]
+fn metrics() {
+    replay("metrics", 5000, bodies::metrics);
+}
+
 /// `cargo test --test fuzz -- --ignored` writes the seeds anew.
 #[test]
 #[ignore = "writes files"]

@@ -20,6 +20,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("packet_v3", v3),
         ("frames", frames),
         ("config", config()),
+        ("metrics", metrics()),
     ]
 }
 
@@ -179,6 +180,29 @@ fn server() -> Vec<Vec<u8>> {
         all.push([vec![config | 0x40], come(five, four), operate.clone()].concat());
     }
     all
+}
+
+/// A byte that says how the request is cut, and the request.
+fn metrics() -> Vec<Vec<u8>> {
+    let fields = "GET /metrics HTTP/1.1\r\nHost: a\r\n".to_owned() + &"a: b\r\n".repeat(70) + "\r\n";
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(5000));
+    [
+        "\0GET /metrics HTTP/1.1\r\nHost: localhost:9234\r\nAccept: text/plain;version=0.0.4\r\n\r\n",
+        "\x01GET /healthz HTTP/1.1\r\nHost: [::1]\r\n\r\n",
+        "\x02HEAD /metrics HTTP/1.0\r\n\r\n",
+        "\x04GET /healthz?a=b HTTP/1.0\n\nGET /metrics HTTP/1.0\n\n",
+        "\x06POST /metrics HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde",
+        "\x08GET /metrics HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "\x0aGET http://a:1/metrics HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "\x10OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n",
+        "\x20PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "\0\x10\x0e\0\x04MQTT\x05\x02\0\x0a\0\0\x01p",
+        "\x40GET /metr",
+        &format!("\x7f{fields}"),
+        &format!("\x7f{long}"),
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
 }
 
 fn config() -> Vec<Vec<u8>> {

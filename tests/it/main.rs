@@ -10,6 +10,8 @@ mod endings;
 mod hostile;
 mod layering;
 mod limits;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod packet_cases;
 mod paho;
 mod rumqttc_clients;

@@ -232,6 +232,7 @@ impl Net {
                 self.arm(id);
                 false
             }
+            Some(Flow::Report) => unreachable!("MQTT asks for no figures"),
             Some(Flow::Continue) => {
                 self.arm(id);
                 true

@@ -10,12 +10,16 @@
 mod client;
 mod config;
 mod frames;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod packets;
 mod server;
 mod turns;
 
 pub use config::config;
 pub use frames::frames;
+#[cfg(feature = "metrics")]
+pub use metrics::metrics;
 pub use packets::{packet_v3, packet_v5};
 pub use server::server;
 

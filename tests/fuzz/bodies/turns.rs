@@ -305,6 +305,7 @@ impl Loop {
                 (conn.leftover, conn.paused) = (true, true);
                 self.list_for_flush(id);
             }
+            Some(Flow::Report) => unreachable!("MQTT asks for no figures"),
             Some(Flow::Continue) => {
                 self.arm(id);
                 return true;

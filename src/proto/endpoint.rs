@@ -1,0 +1,154 @@
+//! What speaks on a connection, behind one closed type: the loop makes the same calls whatever the listener's protocol.
+
+#[cfg(feature = "metrics")]
+use super::metrics::Metrics;
+use super::peer::Connection;
+use super::{CloseReason, Flow, Peer, Server, Turn};
+use crate::broker::SessionId;
+use crate::config::Protocol;
+use crate::timer::Now;
+
+/// The endpoint of one connection `[conf: protocol]`.
+pub enum Endpoint {
+    /// An MQTT client.
+    Mqtt(Server),
+    /// Whoever watches the broker. Boxed: there are few, and every connection has the size of the largest.
+    #[cfg(feature = "metrics")]
+    Metrics(Box<Metrics>),
+}
+
+/// What a flush left behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flushed {
+    /// There may be more as soon as the outbox is empty.
+    More,
+    /// There is no more for now.
+    Enough,
+    /// There never will be more: the connection ends when the outbox is empty.
+    Last,
+}
+
+/// What only the loop knows, for [`Endpoint::report`].
+#[derive(Clone, Debug, Default)]
+pub struct LoopFigures {
+    /// Port and open connections of each listener; those on different addresses of one port follow on their own.
+    pub listeners: Vec<(u16, u32)>,
+}
+
+impl Endpoint {
+    /// The endpoint for a connection from `peer` to a listener of this protocol, accepted now.
+    #[must_use]
+    pub fn new(protocol: Protocol, now: Now, peer: Peer) -> Endpoint {
+        match protocol {
+            #[cfg(feature = "metrics")]
+            Protocol::Metrics => Endpoint::Metrics(Box::new(Metrics::new(now, peer))),
+            // In a build without it the configuration refuses it by name.
+            #[cfg(not(feature = "metrics"))]
+            Protocol::Metrics => Endpoint::Mqtt(Server::new(now, peer)),
+            Protocol::Mqtt | Protocol::Websockets => Endpoint::Mqtt(Server::new(now, peer)),
+        }
+    }
+
+    /// Whether the peer is an MQTT client: only those stand in the counters.
+    #[must_use]
+    pub fn is_client(&self) -> bool {
+        matches!(self, Endpoint::Mqtt(_))
+    }
+
+    /// The session that a client is connected to.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        match self {
+            Endpoint::Mqtt(server) => server.session(),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(_) => None,
+        }
+    }
+
+    /// What an operator asks about a connection; `None` for one that is no client's.
+    #[must_use]
+    pub fn connection(&self, listener_port: u16, waiting_bytes: usize) -> Option<Connection> {
+        match self {
+            Endpoint::Mqtt(server) => Some(server.connection(listener_port, waiting_bytes)),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(_) => None,
+        }
+    }
+
+    /// When [`Endpoint::on_timer`] has to be called at the latest, in milliseconds.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        match self {
+            Endpoint::Mqtt(server) => server.deadline(),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(metrics) => Some(metrics.deadline()),
+        }
+    }
+
+    /// True while an answer is due that goes out also when the peer has closed its side.
+    #[must_use]
+    pub fn is_answering(&self) -> bool {
+        match self {
+            Endpoint::Mqtt(_) => false,
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(metrics) => metrics.is_answering(),
+        }
+    }
+
+    /// Takes input; call with no input to go on after [`Flow::Again`] or [`Flow::Paused`].
+    pub fn on_bytes(&mut self, turn: &mut Turn<'_>, input: &[u8]) -> Flow {
+        match self {
+            Endpoint::Mqtt(server) => server.on_bytes(turn, input),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(metrics) => metrics.on_bytes(turn, input),
+        }
+    }
+
+    /// Hands over what the endpoint asked for with [`Flow::Report`]. The gauges of the sockets among the broker's counters
+    /// are up to date.
+    pub fn report(&mut self, turn: &mut Turn<'_>, figures: &LoopFigures) {
+        match self {
+            Endpoint::Mqtt(_) => {
+                let _nothing_asked = (turn, figures);
+            }
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(metrics) => metrics.report(turn, figures),
+        }
+    }
+
+    /// Fills the outbox.
+    pub fn flush(&mut self, turn: &mut Turn<'_>) -> Flushed {
+        match self {
+            Endpoint::Mqtt(server) => {
+                if server.flush(turn) {
+                    Flushed::More
+                } else {
+                    Flushed::Enough
+                }
+            }
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(metrics) => metrics.flush(),
+        }
+    }
+
+    /// The deadline has passed.
+    pub fn on_timer(&mut self, turn: &mut Turn<'_>) -> Flow {
+        match self {
+            Endpoint::Mqtt(server) => server.on_timer(turn),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(metrics) => metrics.on_timer(turn),
+        }
+    }
+
+    /// Ends the connection. True when the peer was told something and should get the time to read it.
+    pub fn close(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) -> bool {
+        match self {
+            Endpoint::Mqtt(server) => {
+                server.close(turn, reason);
+                !turn.out.is_empty()
+            }
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(metrics) => metrics.close(turn, reason),
+        }
+    }
+}

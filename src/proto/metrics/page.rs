@@ -1,0 +1,129 @@
+//! The page in Prometheus' text format 0.0.4: for each metric its meaning, its type and its value.
+
+use std::fmt::Write;
+
+use crate::broker::Broker;
+use crate::proto::endpoint::LoopFigures;
+use crate::timer::Now;
+
+/// The page as it is now.
+pub(super) fn text(broker: &Broker, now: Now, figures: &LoopFigures) -> String {
+    let table = broker.figures();
+    let (stats, sessions) = (&table.stats, table.sessions);
+    let connected = broker.connected_count();
+    let started = broker.started();
+    let uptime_s = now.mono_ms.saturating_sub(started.mono_ms) / 1000;
+
+    let mut page = Page(String::with_capacity(8 * 1024));
+    page.family("info", GAUGE, "The broker's version; always 1.");
+    page.labelled("info", "version", env!("CARGO_PKG_VERSION"), 1);
+    page.metric("start_time_seconds", GAUGE, "When the broker started, in seconds since 1970.", started.wall_s);
+    page.metric("uptime_seconds", GAUGE, "How long the broker has been running.", uptime_s);
+
+    page.metric("sessions", GAUGE, "Sessions known by client id, connected and offline.", sessions);
+    page.metric("sessions_connected", GAUGE, "Sessions whose client is connected.", connected);
+    let offline = sessions.saturating_sub(connected);
+    page.metric("sessions_offline", GAUGE, "Sessions whose client is not connected.", offline);
+    page.metric("sessions_expired_total", COUNTER, "Sessions removed at their expiry.", stats.expired_sessions);
+
+    page.metric("sockets_open", GAUGE, "Open sockets of clients, those before CONNECT included.", stats.open_sockets);
+    page.metric("sockets_accepted_total", COUNTER, "Accepted sockets of clients.", stats.sockets);
+    page.metric("connects_received_total", COUNTER, "CONNECT packets received.", stats.connects);
+    page.metric("packets_received_total", COUNTER, "MQTT packets received, of any type.", stats.packets_in);
+    page.metric("packets_sent_total", COUNTER, "MQTT packets sent, of any type.", stats.packets_out);
+    page.metric("received_bytes_total", COUNTER, "Bytes received from clients.", stats.bytes_in);
+    page.metric("sent_bytes_total", COUNTER, "Bytes sent to clients.", stats.bytes_out);
+    page.metric("publishes_received_total", COUNTER, "PUBLISH packets received.", stats.publishes_in);
+    page.metric("publishes_sent_total", COUNTER, "PUBLISH packets sent.", stats.publishes_out);
+    page.metric("publishes_dropped_total", COUNTER, "Outgoing messages dropped at a limit.", stats.dropped);
+    let help = "Payload bytes of received PUBLISH packets.";
+    page.metric("publish_received_bytes_total", COUNTER, help, stats.publish_bytes_in);
+    page.metric("publish_sent_bytes_total", COUNTER, "Payload bytes of sent PUBLISH packets.", stats.publish_bytes_out);
+
+    page.metric("subscriptions", GAUGE, "Subscriptions that are not shared.", table.subscriptions);
+    page.metric("shared_subscriptions", GAUGE, "Shared subscriptions.", table.shared_subscriptions);
+    page.metric("retained_messages", GAUGE, "Retained messages, those of $SYS included.", table.retained);
+    page.metric("stored_messages", GAUGE, "Messages retained, queued or in flight.", table.store.messages);
+    page.metric("stored_bytes", GAUGE, "Payload bytes of the stored messages.", table.store.bytes);
+    page.metric("waiting_packets", GAUGE, "Packets that wait for their sockets.", stats.waiting_packets);
+    page.metric("waiting_bytes", GAUGE, "Bytes that wait for their sockets.", stats.waiting_bytes);
+    // Only where allocations are counted, as in $SYS.
+    if stats.heap != 0 {
+        page.metric("heap_bytes", GAUGE, "Heap bytes in use.", stats.heap);
+        page.metric("heap_max_bytes", GAUGE, "The most heap bytes that were ever in use.", stats.heap_maximum);
+    }
+
+    page.family("listener_connections", GAUGE, "Open connections of a listener.");
+    for (port, connections) in by_port(figures) {
+        page.labelled("listener_connections", "listener", &port.to_string(), u64::from(connections));
+    }
+    page.0
+}
+
+/// Listeners on one port count as one: a sample must not come twice. Quadratic, but there are few, and only the operator
+/// makes them more.
+fn by_port(figures: &LoopFigures) -> Vec<(u16, u32)> {
+    let mut sums: Vec<(u16, u32)> = Vec::new();
+    for (port, connections) in &figures.listeners {
+        match sums.iter_mut().find(|(known, _)| known == port) {
+            Some((_, sum)) => *sum = sum.saturating_add(*connections),
+            None => sums.push((*port, *connections)),
+        }
+    }
+    sums
+}
+
+const COUNTER: &str = "counter";
+const GAUGE: &str = "gauge";
+
+struct Page(String);
+
+impl Page {
+    /// One metric without labels.
+    fn metric(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+        self.family(name, kind, help);
+        self.put(format_args!("mosquitto_{name} {value}\n"));
+    }
+
+    /// What the samples that follow mean.
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.put(format_args!("# HELP mosquitto_{name} {help}\n# TYPE mosquitto_{name} {kind}\n"));
+    }
+
+    /// One sample with one label.
+    fn labelled(&mut self, name: &str, label: &str, of: &str, value: u64) {
+        self.put(format_args!("mosquitto_{name}{{{label}=\""));
+        for c in of.chars() {
+            match c {
+                '\\' => self.0.push_str("\\\\"),
+                '"' => self.0.push_str("\\\""),
+                '\n' => self.0.push_str("\\n"),
+                c => self.0.push(c),
+            }
+        }
+        self.put(format_args!("\"}} {value}\n"));
+    }
+
+    fn put(&mut self, text: std::fmt::Arguments<'_>) {
+        // A string takes everything.
+        let _never = self.0.write_fmt(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_comes_once() {
+        let figures = LoopFigures { listeners: vec![(1883, 1), (9234, 4), (1883, 2), (1, u32::MAX), (1, 5)] };
+        assert_eq!(by_port(&figures), [(1883, 3), (9234, 4), (1, u32::MAX)]);
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let mut page = Page(String::new());
+        page.labelled("a", "b", "/run/\"x\"\\y\nz é", 7);
+        assert_eq!(page.0, "mosquitto_a{b=\"/run/\\\"x\\\"\\\\y\\nz é\"} 7\n");
+    }
+}
