@@ -4,6 +4,7 @@
 //! Options of parts that are not built yet are not stored: the table answers them by name instead.
 
 mod check;
+mod describe;
 mod error;
 pub mod options;
 mod parse;
@@ -20,7 +21,7 @@ use crate::wire::QoS;
 pub use check::LOCAL_ONLY_LINES;
 pub use error::{ConfigError, ErrorKind, Feature, Location, Severity};
 pub use parse::{Loaded, Parser};
-pub use reload::{Reloaded, apply};
+pub use reload::{Sources, take_over};
 
 /// Everything that was configured.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +32,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// True when no listener was configured and the broker serves this machine only.
     pub local_only: bool,
-    /// The configuration file that is read again on SIGHUP.
+    /// The last configuration file.
     pub file: Option<PathBuf>,
 }
 

@@ -216,7 +216,6 @@ pub static OPTIONS: &[OptionRow] = &[
     row("autosave_interval", Global, any_int(i32::MIN, i32::MAX, "seconds, or changes"), "1800"),
     row("autosave_on_changes", Global, ANY_BOOL, "false"),
     row("bind_address", Global, Kind::Text("host", store::bind_address), "none")
-        .fixed()
         .once()
         .deprecated("Use 'listener' instead."),
     row(
@@ -225,7 +224,6 @@ pub static OPTIONS: &[OptionRow] = &[
         Kind::Text("interface", |p, v| set(&mut p.listener().bind_interface, Some(v.into()))),
         "none",
     )
-    .fixed()
     .once(),
     row("bridge_alpn", Bridge, ANY_TEXT, "none").once().needs(Feature::Bridges),
     row("bridge_attempt_unsubscribe", Bridge, ANY_BOOL, "true").needs(Feature::Bridges),
@@ -295,7 +293,7 @@ pub static OPTIONS: &[OptionRow] = &[
     row("include_dir", Global, Kind::Text("directory", |_, _| done()), "none"),
     row("keepalive_interval", Bridge, any_int(i32::MIN, 65535, "seconds"), "60").needs(Feature::Bridges),
     row("keyfile", ListenerOrDefault, FILE, "none").needs(Feature::Tls),
-    row("listener", Global, Kind::Words("port [host]", store::listener), "none").fixed(),
+    row("listener", Global, Kind::Words("port [host]", store::listener), "none"),
     row(
         "listener_allow_anonymous",
         Listener,
@@ -399,14 +397,13 @@ pub static OPTIONS: &[OptionRow] = &[
     row("plugin_load", Global, Kind::Words("name file", |_, _| done()), "none").fixed().needs(Feature::Plugins),
     row("plugin_opt_*", Plugin, ANY_TEXT, "none").alias(&["auth_opt_*"]).fixed().needs(Feature::Plugins),
     row("plugin_use", Listener, ANY_TEXT, "none").fixed().needs(Feature::Plugins),
-    row("port", Global, int(0, 65535, "port", store::port), "1883").fixed().deprecated("Use 'listener' instead."),
+    row("port", Global, int(0, 65535, "port", store::port), "1883").deprecated("Use 'listener' instead."),
     row(
         "protocol",
         ListenerOrDefault,
         Kind::Choice(&["mqtt", "websockets", "http_api", "metrics"], store::protocol),
         "mqtt",
-    )
-    .fixed(),
+    ),
     row("proxy_protocol_v2_require_tls", Listener, ANY_BOOL, "false").needs(Feature::Proxy),
     row("psk_file", GlobalOrListener, FILE, "none").needs(Feature::TlsPsk),
     row("psk_hint", ListenerOrDefault, ANY_TEXT, "none").fixed().once().needs(Feature::TlsPsk),
@@ -421,7 +418,7 @@ pub static OPTIONS: &[OptionRow] = &[
     row("retry_interval", Global, Kind::Gone("The 'retry_interval' option is no longer available."), "none"),
     row("round_robin", Bridge, ANY_BOOL, "false").needs(Feature::Bridges),
     row("set_tcp_nodelay", Global, Kind::Bool(store::set_tcp_nodelay), "true"),
-    row("socket_domain", ListenerOrDefault, Kind::Choice(&["ipv4", "ipv6"], store::socket_domain), "none").fixed(),
+    row("socket_domain", ListenerOrDefault, Kind::Choice(&["ipv4", "ipv6"], store::socket_domain), "none"),
     row("start_type", Bridge, any_of(&["automatic", "lazy", "once"]), "automatic").needs(Feature::Bridges),
     row("strict_conformance", Global, Kind::Bool(|p, v| set(&mut p.config.global.strict_conformance, v)), "false"),
     row(

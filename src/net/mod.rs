@@ -5,6 +5,7 @@ mod control;
 mod flush;
 mod listener;
 mod read;
+mod slots;
 mod stream;
 
 use std::io;
@@ -14,7 +15,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::broker::{Action, Broker, ConnId};
-use crate::config::Config;
+use crate::config::{Config, Sources};
 use crate::os::clock;
 use crate::os::notify::Notifier;
 use crate::os::signals::Signals;
@@ -23,6 +24,7 @@ use crate::slab::{Key, Slab};
 use crate::timer::{Now, Timers};
 use conn::{Conn, Readiness, Stage};
 use listener::{Accepted, ListenSocket};
+use slots::Slots;
 use stream::Stream;
 
 pub use listener::ListenError;
@@ -68,12 +70,13 @@ pub struct EventLoop {
     notifier: Option<Notifier>,
     watchdog_due_ms: Option<u64>,
     config: Config,
-    /// Ports of the command line, for local-only mode after a reload.
-    ports: Vec<u16>,
+    /// What SIGHUP reads again.
+    sources: Sources,
     broker: Broker,
     listeners: Vec<ListenSocket>,
-    /// Open connections of each configured listener.
-    connections: Vec<u32>,
+    slots: Slots,
+    /// Connections that a reload leaves no place for; some of them are closed in each turn.
+    leaving: Vec<ConnId>,
     conns: Slab<Conn>,
     timers: Timers,
     ready: Vec<ConnId>,
@@ -116,7 +119,7 @@ impl EventLoop {
     /// Opens every listener. Nothing is served before [`EventLoop::run`].
     pub fn new(
         config: Config,
-        ports: Vec<u16>,
+        sources: Sources,
         signals: Signals,
         notifier: Option<Notifier>,
         hash_keys: [u64; 2],
@@ -136,9 +139,10 @@ impl EventLoop {
             watchdog_due_ms,
             broker,
             listeners: Vec::new(),
-            connections: Vec::new(),
+            slots: Slots::default(),
+            leaving: Vec::new(),
             config,
-            ports,
+            sources,
             conns: Slab::new(),
             timers: Timers::default(),
             ready: Vec::new(),
@@ -190,6 +194,7 @@ impl EventLoop {
         let now_ms = clock::now().mono_ms;
         let work = !self.ready.is_empty()
             || !self.to_flush.is_empty()
+            || !self.leaving.is_empty()
             || self.broker.has_dirty()
             || (self.accept_paused_until_ms.is_none() && self.listeners.iter().any(|listener| listener.pending));
         let deadlines = [
@@ -225,6 +230,7 @@ impl EventLoop {
         if self.batch.iter().any(|event| event.token == SIGNALS) {
             self.take_signals(now);
         }
+        self.close_leaving(now);
         let batch = std::mem::take(&mut self.batch);
         for event in &batch {
             match self.listener_of(event.token) {
@@ -238,7 +244,9 @@ impl EventLoop {
     }
 
     fn listener_of(&self, token: Token) -> Option<usize> {
-        token.0.checked_sub(FIRST_LISTENER).filter(|at| *at < self.listeners.len())
+        // Few connections are new in a turn; all other tokens are below.
+        token.0.checked_sub(FIRST_LISTENER)?;
+        self.listeners.iter().position(|listener| listener.token == token)
     }
 
     fn conn_event(&mut self, now: Now, event: Event) {
@@ -374,10 +382,8 @@ impl EventLoop {
     fn welcome(&mut self, now: Now, at: usize, stream: Stream, peer: Peer) {
         let (index, port) = (self.listeners[at].listener, self.listeners[at].port);
         self.broker.stats.sockets += 1;
-        let open = self.connections[usize::from(index)];
-        let listener = &self.config.listeners[usize::from(index)];
         let global = self.config.global.global_max_connections;
-        if listener.max_connections.is_some_and(|max| open >= max)
+        if self.slots.settings(index).max_connections.is_some_and(|max| self.slots.open_connections(index) >= max)
             || global.is_some_and(|max| self.conns.len() >= max as usize)
         {
             if self.config.global.connection_messages {
@@ -404,7 +410,7 @@ impl EventLoop {
             self.conns.remove(key);
             return;
         }
-        self.connections[usize::from(index)] += 1;
+        self.slots.connected(index);
         self.broker.stats.open_sockets += 1;
         self.arm(ConnId(key));
     }
@@ -439,7 +445,7 @@ impl EventLoop {
             out: &mut out,
             conn: id,
             config: &self.config,
-            listener: &self.config.listeners[usize::from(conn.listener)],
+            listener: self.slots.settings(conn.listener),
             budget: given,
         };
         let result = act(&mut conn.server, &mut turn);

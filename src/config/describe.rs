@@ -1,0 +1,145 @@
+//! What a listener means, in one line: where it is, what is spoken there, and who may connect.
+
+use std::net::IpAddr;
+
+use super::{Config, Listener, Protocol};
+
+/// Where clients of a listener can come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reach {
+    /// This machine only.
+    Loopback,
+    /// Other machines too, as far as this can be told from the configuration.
+    Network,
+}
+
+impl Listener {
+    /// The listener's port and address, as messages name it: `1883 on all addresses`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let place = match (&self.host, &self.bind_interface) {
+            (Some(host), None) => host.clone(),
+            (Some(host), Some(interface)) => format!("{host} of {interface}"),
+            (None, Some(interface)) => format!("all addresses of {interface}"),
+            (None, None) => "all addresses".into(),
+        };
+        format!("{} on {place}", self.port)
+    }
+
+    fn reach(&self) -> Reach {
+        let own = |host: &str| {
+            host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+        };
+        // The loopback interface has this name on Linux.
+        let loopback = self.host.as_deref().is_some_and(own) || self.bind_interface.as_deref() == Some("lo");
+        if loopback { Reach::Loopback } else { Reach::Network }
+    }
+}
+
+impl Config {
+    /// The line that says what `listener` is, logged when it is opened and when a reload changes it.
+    #[must_use]
+    pub fn describe(&self, listener: &Listener) -> String {
+        let what = match listener.protocol {
+            Protocol::Mqtt => self.describe_mqtt(listener),
+            // Read-only figures; nobody is asked who they are.
+            Protocol::Metrics => vec!["metrics".into(), "no TLS".into(), "anybody".into()],
+        };
+        format!("Listener {}: {}.", listener.name(), what.join(", "))
+    }
+
+    /// The parts of the line, in the order in which a client meets them.
+    fn describe_mqtt(&self, listener: &Listener) -> Vec<String> {
+        let anonymous = if self.anonymous_allowed(listener) { "yes" } else { "no" };
+        let mut parts: Vec<String> = vec!["mqtt".into(), "no TLS".into()];
+        parts.push(format!("anonymous {anonymous}"));
+        parts.push("passwords none".into());
+        parts.push("acl none".into());
+        parts.extend(listener.mount_point.as_ref().map(|mount| format!("mount point {mount}")));
+        parts
+    }
+
+    /// A warning, with the remedy, when anybody who reaches `listener` from another machine may do everything.
+    #[must_use]
+    pub fn exposure(&self, listener: &Listener) -> Option<String> {
+        let open = listener.protocol == Protocol::Mqtt && self.anonymous_allowed(listener);
+        (open && listener.reach() == Reach::Network).then(|| {
+            format!(
+                "Warning: Anybody who reaches listener {} may connect, read and publish without a password. Set \
+                 'allow_anonymous false' and a 'password_file', or bind it to 127.0.0.1.",
+                listener.name()
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_described_and_an_open_one_is_warned_about() {
+        for (text, line, warned) in [
+            ("", "1883 on 127.0.0.1: mqtt, no TLS, anonymous yes, passwords none, acl none.", false),
+            ("listener 1883", "1883 on all addresses: mqtt, no TLS, anonymous no, passwords none, acl none.", false),
+            (
+                "listener 1883\nallow_anonymous true",
+                "1883 on all addresses: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                true,
+            ),
+            (
+                "listener 1 192.0.2.1\nlistener_allow_anonymous true\nmount_point m/",
+                "1 on 192.0.2.1: mqtt, no TLS, anonymous yes, passwords none, acl none, mount point m/.",
+                true,
+            ),
+            (
+                "listener 1 0.0.0.0\nallow_anonymous true",
+                "1 on 0.0.0.0: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                true,
+            ),
+            (
+                "listener 1 localhost\nallow_anonymous true",
+                "1 on localhost: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                false,
+            ),
+            (
+                "listener 1 ::1\nallow_anonymous true",
+                "1 on ::1: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                false,
+            ),
+            (
+                "port 1883\nbind_interface lo\nallow_anonymous true",
+                "1883 on all addresses of lo: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                false,
+            ),
+            (
+                "listener 1 192.0.2.1\nbind_interface eth0\nallow_anonymous true",
+                "1 on 192.0.2.1 of eth0: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                true,
+            ),
+            (
+                "allow_anonymous true\nlistener 1\nlistener_allow_anonymous false",
+                "1 on all addresses: mqtt, no TLS, anonymous no, passwords none, acl none.",
+                false,
+            ),
+            (
+                "per_listener_settings true\nlistener 1\nallow_anonymous true",
+                "1 on all addresses: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                true,
+            ),
+        ] {
+            let config = Config::parse_str("a.conf", text).unwrap_or_else(|e| panic!("{e}")).config.finish(&[]).config;
+            let listener = &config.listeners[0];
+            assert_eq!(config.describe(listener), format!("Listener {line}"), "{text}");
+            assert_eq!(config.exposure(listener).is_some(), warned, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_page_for_readers_is_described_without_users() {
+        let config = Config::local_only(&[]);
+        let listener = Listener { protocol: Protocol::Metrics, ..Listener::new(9, None) };
+        assert_eq!(config.describe(&listener), "Listener 9 on all addresses: metrics, no TLS, anybody.");
+        assert_eq!(config.exposure(&listener), None);
+    }
+}
