@@ -9,7 +9,7 @@ use super::listener::ListenSocket;
 use super::slots::Changes;
 use super::{EventLoop, FIRST_LISTENER, ListenError, MAX_LISTENERS};
 use crate::broker::{ConnId, auth};
-use crate::config::{self, Config, Listener};
+use crate::config::{self, Config, LOCAL_ONLY_LINES, Listener};
 use crate::logging;
 use crate::proto::CloseReason;
 use crate::timer::Now;
@@ -104,6 +104,11 @@ impl EventLoop {
         let changes = self.slots.take_over(&self.config.listeners);
         self.close_listeners(&changes);
         logging::reconfigure(&self.config.global.log);
+        if self.config.local_only && !before.local_only {
+            for line in LOCAL_ONLY_LINES {
+                log::warn!("{line}");
+            }
+        }
         for note in &notes {
             crate::notice!("{note}");
         }
