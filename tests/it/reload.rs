@@ -17,6 +17,13 @@ const PATIENT: Duration = Duration::from_secs(10);
 /// The log without the lines of every packet, which would be too many to search.
 const FEW_LINES: &str = "log_type none\nlog_type error\nlog_type warning\nlog_type notice\nlog_type information\n";
 
+/// A broker all of whose listeners are open; the one it is tried with is the first.
+fn start_with(lines: &str) -> Broker {
+    let broker = Broker::start_with(lines);
+    broker.wait_for_log(" running", PATIENT);
+    broker
+}
+
 /// Sends SIGHUP and waits until the broker is done; returns what it said.
 fn hup(broker: &Broker) -> String {
     hup_until(broker, "Config reloaded.")
@@ -140,7 +147,7 @@ fn under_traffic_nobody_is_lost_who_may_stay_and_nobody_stays_who_may_not() {
     const OTHERS: usize = 50;
     let (second, third) = (free_port(), free_port());
     let open = format!("listener {second} 127.0.0.1\n");
-    let broker = Broker::start_with(&format!("{FEW_LINES}{open}"));
+    let broker = start_with(&format!("{FEW_LINES}{open}"));
     let mut watcher = Client::connect(broker.addr(), 4, "watcher");
     watcher.send(&subscribe(4, 1, "wills", 0));
     watcher.expect(&[0x90, 3, 0, 1, 0]);
@@ -214,7 +221,7 @@ fn under_traffic_nobody_is_lost_who_may_stay_and_nobody_stays_who_may_not() {
 #[test]
 fn a_crowd_is_closed_while_others_are_served() {
     let port = free_port();
-    let broker = Broker::start_with(&format!("{FEW_LINES}listener {port} 127.0.0.1\n"));
+    let broker = start_with(&format!("{FEW_LINES}listener {port} 127.0.0.1\n"));
     let mut crowd: Vec<Client> = (0..700).map(|i| Client::connect(local(port), 4, &format!("crowd-{i}"))).collect();
     let mut silent = Client::open(local(port));
     let mut other = Client::connect(broker.addr(), 4, "other");
@@ -234,7 +241,7 @@ fn a_crowd_is_closed_while_others_are_served() {
 fn a_session_outlives_a_client_that_is_sent_away() {
     let port = free_port();
     let listener = format!("listener {port} 127.0.0.1\n");
-    let broker = Broker::start_with(&listener);
+    let broker = start_with(&listener);
     let connect = connect_with(5, 0, 60, &[0x11, 0, 0, 0, 100], &[&string("c")]);
     let mut client = Client::open(local(port));
     client.send(&connect);
@@ -318,7 +325,7 @@ fn listeners_come_go_and_move() {
 
 #[test]
 fn a_listener_that_cannot_be_opened_is_named_and_the_rest_goes_on() {
-    let broker = Broker::start_with("max_keepalive 30");
+    let broker = start_with("max_keepalive 30");
     let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = taken.local_addr().expect("an address").port();
     let other = free_port();
@@ -355,7 +362,7 @@ fn a_bad_file_changes_nothing() {
     let dir = std::env::temp_dir().join(format!("mosquitto-it-reload-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("a directory");
     let include = format!("include_dir {}\n", dir.display());
-    let broker = Broker::start_with(&format!("{listener}max_keepalive 30\n{include}"));
+    let broker = start_with(&format!("{listener}max_keepalive 30\n{include}"));
     let mut client = Client::connect(local(port), 5, "c");
     let kept = "Error: The configuration was not reloaded; the settings before stay in force.";
     let config = broker.dir().join("mosquitto.conf");
