@@ -1,9 +1,10 @@
 //! What new options do to the sessions there are. Most options are read when they are needed and need nothing here.
 
+use super::changes::Change;
 use super::deliver::mark_dirty;
 use super::lifecycle::Sweep;
 use super::session::{Attachment, NEVER};
-use super::{Broker, ConnId, SessionId};
+use super::{Broker, ConnId};
 use crate::config::Global;
 use crate::timer::Now;
 
@@ -15,7 +16,7 @@ impl Broker {
         if new.retain_expiry_interval != old.retain_expiry_interval {
             self.sweep = Sweep::new(new, now);
         }
-        if let Some(cap) = new.persistent_client_expiration.filter(|_| *new != old) {
+        if let Some(cap) = new.persistent_client_expiration {
             self.cap_sessions(now, cap);
         }
         let limits = |settings: &Global| (settings.max_inflight_messages, settings.max_inflight_bytes);
@@ -36,6 +37,7 @@ impl Broker {
                 s => session.ends_ms.saturating_sub(u64::from(s) * 1000),
             };
             session.expiry_s = cap;
+            self.changes.record(|| Change::Session(id));
             if session.attachment == Attachment::Offline {
                 session.ends_ms = left_ms.saturating_add(u64::from(cap) * 1000);
                 self.arm(id);
@@ -55,12 +57,6 @@ impl Broker {
     /// Everyone who is connected: the connection and the user name given.
     pub fn connected(&self) -> impl Iterator<Item = (ConnId, Option<&str>)> {
         self.sessions.iter().filter_map(|(_, session)| Some((session.conn()?, session.username())))
-    }
-
-    /// The user name a session's client gave when it connected last.
-    #[must_use]
-    pub fn username(&self, id: SessionId) -> Option<&str> {
-        self.sessions.get(id)?.username()
     }
 }
 

@@ -1,10 +1,11 @@
 //! What an operator does to the running loop: listeners, signals, reload, the end.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use mio::{Interest, Token};
 
-use super::conn::Stage;
+use super::conn::{Conn, Stage};
 use super::listener::ListenSocket;
 use super::slots::Changes;
 use super::{EventLoop, FIRST_LISTENER, ListenError, MAX_LISTENERS};
@@ -155,9 +156,9 @@ impl EventLoop {
             log::error!("Error: No listener is open: nobody can connect until a reload opens one.");
         }
         // A change of a global option may change what a listener means.
+        let meant: BTreeSet<String> = before.listeners.iter().map(|listener| before.describe(listener)).collect();
         for listener in self.config.listeners.iter().filter(|listener| !changes.added.contains(listener)) {
-            let meant = before.listeners.iter().any(|old| before.describe(old) == self.config.describe(listener));
-            if !meant {
+            if !meant.contains(&self.config.describe(listener)) {
                 self.describe(listener);
             }
         }
@@ -169,16 +170,15 @@ impl EventLoop {
         self.leaving.clear();
         let mut stayed = vec![0; changes.closed.len()];
         for key in self.conns.keys() {
-            let Some(conn) = self.conns.get_mut(key).filter(|conn| self.slots.is_closed(conn.listener)) else {
-                continue;
-            };
+            let gone = |conn: &&mut Conn| self.slots.is_closed(conn.listener) && conn.stage != Stage::Closed;
+            let Some(conn) = self.conns.get_mut(key).filter(gone) else { continue };
             let from = conn.listener;
             match conn.stream.local_addr().and_then(|addr| self.listeners.iter().find(|socket| socket.covers(addr))) {
                 Some(socket) if self.slots.takes_from(socket.listener, from) => {
                     conn.listener = socket.listener;
                     self.slots.disconnected(from);
                     self.slots.connected(socket.listener);
-                    if let Some(i) = changes.closed.iter().position(|(closed, _)| *closed == from) {
+                    if let Some(i) = changes.closed.iter().position(|closed| closed.slot == from) {
                         stayed[i] += 1;
                     }
                 }
@@ -186,13 +186,10 @@ impl EventLoop {
                 _ => {}
             }
         }
-        for ((slot, connections), stayed) in changes.closed.iter().zip(stayed) {
-            let name = self.slots.settings(*slot).name();
-            let others = if stayed == 0 { String::new() } else { format!(", {stayed} stay at another listener") };
-            crate::notice!(
-                "Listener {name} was closed; {} of its connections are closed{others}.",
-                connections - stayed
-            );
+        for (closed, stayed) in changes.closed.iter().zip(stayed) {
+            let (name, gone) = (&closed.name, closed.connections - stayed);
+            let others = if stayed == 0 { String::new() } else { format!("; gone over to another listener: {stayed}") };
+            crate::notice!("Listener {name} was closed; connections closed with it: {gone}{others}.");
         }
         let gone = self.leaving.len();
         for (id, username) in self.broker.connected() {
@@ -203,7 +200,8 @@ impl EventLoop {
             }
         }
         if self.leaving.len() > gone {
-            crate::notice!("{} clients are no longer allowed and are disconnected.", self.leaving.len() - gone);
+            let count = self.leaving.len() - gone;
+            crate::notice!("Disconnecting clients that are no longer allowed: {count}.");
         }
     }
 

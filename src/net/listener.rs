@@ -214,3 +214,48 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_a_reload_could_not_open_is_named_with_the_reason() {
+        let listener = Listener::new(80, Some("127.0.0.1".into()));
+        let named = |error: &ListenError| error.of(&listener);
+        let denied = describe(&io::Error::from_raw_os_error(libc::EACCES));
+        let text = named(&denied);
+        assert!(
+            text.starts_with("Error: Listener 80 on 127.0.0.1 was not opened: Permission denied.\nA port below 1024")
+        );
+        assert!(text.contains("has given up root") && text.contains("setcap 'cap_net_bind_service=+ep'"));
+        for (error, why) in [
+            (describe(&io::Error::from_raw_os_error(libc::EMFILE)), "Too many open files."),
+            (ListenError { what: "Error creating listener: no such name.".into(), hint: None }, "no such name."),
+            (
+                ListenError::too_many(),
+                "At most 1024 listening sockets can be opened.\nEach address that a listener's host name stands for \
+                 counts as one.",
+            ),
+        ] {
+            assert_eq!(named(&error), format!("Error: Listener 80 on 127.0.0.1 was not opened: {why}"));
+        }
+    }
+
+    #[test]
+    fn a_socket_covers_the_addresses_that_lead_to_it() {
+        let addr = |text: &str, port: u16| SocketAddr::new(text.parse().unwrap(), port);
+        for (host, own, other) in [
+            (Some("127.0.0.1"), vec!["127.0.0.1"], vec!["127.0.0.2", "::1"]),
+            (Some("::1"), vec!["::1"], vec!["127.0.0.1"]),
+            (Some("0.0.0.0"), vec!["127.0.0.1", "192.0.2.1"], vec!["::1"]),
+        ] {
+            let sockets = ListenSocket::open(&Listener::new(0, host.map(Into::into))).unwrap();
+            let covered = |ip: &&str, port| sockets.iter().any(|socket| socket.covers(addr(ip, port)));
+            let port = sockets[0].port;
+            assert!(own.iter().all(|ip| covered(ip, port)), "{host:?}");
+            assert!(!other.iter().any(|ip| covered(ip, port)), "{host:?}");
+            assert!(!own.iter().any(|ip| covered(ip, port ^ 1)), "{host:?}");
+        }
+    }
+}

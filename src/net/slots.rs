@@ -36,13 +36,21 @@ impl Slot {
     }
 }
 
+/// A slot that was closed, as it was before.
+#[derive(Debug, PartialEq)]
+pub(super) struct Closed {
+    pub(super) slot: u16,
+    pub(super) name: String,
+    pub(super) connections: u32,
+}
+
 /// What has to be done to sockets and connections after [`Slots::take_over`].
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Changes {
     /// Listeners that are not open yet.
     pub(super) added: Vec<Listener>,
-    /// Slots whose sockets and connections have to be closed, with the number of connections.
-    pub(super) closed: Vec<(u16, u32)>,
+    /// Slots whose sockets and connections have to be closed.
+    pub(super) closed: Vec<Closed>,
     /// Sockets of the first slot now accept for the second.
     pub(super) moved: Vec<(u16, u16)>,
     /// Open slots whose settings are not what they were.
@@ -112,8 +120,8 @@ impl Slots {
         }
     }
 
-    /// True when a connection from a closed slot can go on under this one: it would find nothing changed that holds for
-    /// as long as a connection lives.
+    /// True when a connection from a closed slot can go on under this one: nothing differs that a connection has for as
+    /// long as it lives.
     pub(super) fn takes_from(&self, index: u16, closed: u16) -> bool {
         let (new, old) = (self.settings(index), self.settings(closed));
         new.protocol == old.protocol && new.mount_point == old.mount_point
@@ -148,7 +156,8 @@ impl Slots {
             slot.state = State::Closed;
             // Those who have not said CONNECT yet must not come in by what the rest of the configuration now allows.
             slot.settings.allow_anonymous = Some(false);
-            changes.closed.push((i, slot.connections));
+            let (name, connections) = (slot.settings.name(), slot.connections);
+            changes.closed.push(Closed { slot: i, name, connections });
         }
         changes
     }
@@ -195,6 +204,10 @@ mod tests {
         Listener { mount_point, ..Listener::new(port, None) }
     }
 
+    fn closed(changes: &Changes) -> Vec<(u16, u32)> {
+        changes.closed.iter().map(|closed| (closed.slot, closed.connections)).collect()
+    }
+
     fn slots(listeners: &[Listener], connections: u32) -> Slots {
         let mut slots = Slots::default();
         for listener in listeners {
@@ -218,7 +231,8 @@ mod tests {
     fn a_slot_is_used_again_only_when_its_connections_are_gone() {
         let mut slots = slots(&[listener(1, ""), listener(2, "")], 1);
         let changes = slots.take_over(&[listener(1, ""), listener(3, "")]);
-        assert_eq!((changes.added, changes.closed), (vec![listener(3, "")], vec![(1, 1)]));
+        assert_eq!((closed(&changes), &changes.closed[0].name[..]), (vec![(1, 1)], "2 on all addresses"));
+        assert_eq!(changes.added, [listener(3, "")]);
         assert!(slots.is_closed(1) && slots.settings(1).allow_anonymous == Some(false));
         assert_eq!(slots.add(listener(3, "")), Some(2), "slot 1 is still referred to");
         slots.disconnected(1);
@@ -237,7 +251,7 @@ mod tests {
             Listener { protocol: Protocol::Metrics, ..old.clone() },
         ] {
             let changes = slots(std::slice::from_ref(&old), 0).take_over(std::slice::from_ref(&new));
-            assert_eq!((changes.added, changes.closed), (vec![new], vec![(0, 0)]));
+            assert_eq!((closed(&changes), changes.added), (vec![(0, 0)], vec![new]));
         }
         let mut slots = slots(std::slice::from_ref(&old), 0);
         let changes = slots.take_over(&[old.clone(), old.clone()]);
@@ -260,7 +274,7 @@ mod tests {
         assert_eq!(slots.settings(1).mount_point.as_deref(), Some("b/"));
         // The listener goes: both go.
         let changes = slots.take_over(&[listener(2, "")]);
-        assert_eq!(changes.closed, [(0, 2), (1, 1)]);
+        assert_eq!(closed(&changes), [(0, 2), (1, 1)]);
         assert_eq!(slots.open_connections(0), 0);
     }
 

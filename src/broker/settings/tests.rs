@@ -1,6 +1,7 @@
 //! New settings against sessions and messages that were there before.
 
 use super::*;
+use crate::broker::SessionId;
 use crate::broker::message::{Msg, NewMessage};
 use crate::broker::subs::SubOptions;
 use crate::broker::{ConnectRequest, Ending, Outgoing, Pulled, Received, SubscribeRequest};
