@@ -21,6 +21,7 @@ impl Listener {
             (Some(host), None) => host.clone(),
             (Some(host), Some(interface)) => format!("{host} of {interface}"),
             (None, Some(interface)) => format!("all addresses of {interface}"),
+            (None, None) if self.protocol == Protocol::Metrics => "this machine".into(),
             (None, None) => "all addresses".into(),
         };
         format!("{} on {place}", self.port)
@@ -139,7 +140,7 @@ mod tests {
     fn a_page_for_readers_is_described_without_users() {
         let config = Config::local_only(&[]);
         let listener = Listener { protocol: Protocol::Metrics, ..Listener::new(9, None) };
-        assert_eq!(config.describe(&listener), "Listener 9 on all addresses: metrics, no TLS, anybody.");
+        assert_eq!(config.describe(&listener), "Listener 9 on this machine: metrics, no TLS, anybody.");
         assert_eq!(config.exposure(&listener), None);
     }
 }

@@ -383,7 +383,8 @@ impl EventLoop {
         let (index, port) = (self.listeners[at].listener, self.listeners[at].port);
         self.broker.stats.sockets += 1;
         let global = self.config.global.global_max_connections;
-        if self.slots.settings(index).max_connections.is_some_and(|max| self.slots.open_connections(index) >= max)
+        let listener = self.slots.settings(index);
+        if listener.max_connections.is_some_and(|max| self.slots.connections_of(listener) >= max)
             || global.is_some_and(|max| self.conns.len() >= max as usize)
         {
             if self.config.global.connection_messages {

@@ -63,7 +63,8 @@ pub(super) struct Slots {
     slots: Vec<Slot>,
 }
 
-/// True when the sockets of one listener are those of the other.
+/// True when the sockets of one listener are those of the other, so that they can stay open. Whatever else decides where
+/// or how a listener accepts belongs here too.
 fn same_sockets(a: &Listener, b: &Listener) -> bool {
     let key = |l: &Listener| (l.port, l.protocol, l.socket_domain);
     key(a) == key(b) && a.host == b.host && a.bind_interface == b.bind_interface
@@ -92,10 +93,9 @@ impl Slots {
         self.slots.get(usize::from(index)).is_none_or(|slot| slot.state == State::Closed)
     }
 
-    /// Connections of a slot's listener, those with a former mount point included.
-    pub(super) fn open_connections(&self, index: u16) -> u32 {
-        let Some(own) = self.slots.get(usize::from(index)) else { return 0 };
-        let same = |slot: &&Slot| slot.state != State::Closed && same_sockets(&slot.settings, &own.settings);
+    /// Connections of a listener, those with a former mount point included.
+    pub(super) fn connections_of(&self, listener: &Listener) -> u32 {
+        let same = |slot: &&Slot| slot.state != State::Closed && same_sockets(&slot.settings, listener);
         self.slots.iter().filter(same).map(|slot| slot.connections).sum()
     }
 
@@ -224,7 +224,7 @@ mod tests {
         let changes = slots.take_over(&[listener(2, ""), new.clone()]);
         assert_eq!(changes, Changes { changed: vec![0], ..Changes::default() });
         assert_eq!(slots.settings(0), &new);
-        assert_eq!(slots.open_connections(0), 3);
+        assert_eq!(slots.connections_of(&new), 3);
     }
 
     #[test]
@@ -267,7 +267,9 @@ mod tests {
         assert_eq!(slots.settings(0).mount_point.as_deref(), Some("a/"));
         assert_eq!(slots.settings(0).max_connections, Some(5));
         assert_eq!(slots.settings(1).mount_point.as_deref(), Some("b/"));
-        assert_eq!((slots.open_connections(1), slots.open_connections(0)), (3, 3), "one limit for all of them");
+        for index in [0, 1] {
+            assert_eq!(slots.connections_of(slots.settings(index)), 3, "one limit for all of them");
+        }
         // And back again: nobody is in a third place.
         let changes = slots.take_over(&[listener(1, "a/")]);
         assert_eq!(changes.moved, [(1, 0)]);
@@ -275,7 +277,7 @@ mod tests {
         // The listener goes: both go.
         let changes = slots.take_over(&[listener(2, "")]);
         assert_eq!(closed(&changes), [(0, 2), (1, 1)]);
-        assert_eq!(slots.open_connections(0), 0);
+        assert_eq!(slots.connections_of(slots.settings(0)), 0);
     }
 
     #[test]
