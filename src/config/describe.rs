@@ -38,32 +38,34 @@ impl Listener {
 }
 
 impl Config {
-    /// The line that says what `listener` is, logged when it is opened and when a reload changes it.
+    /// The line that says what `listener` is, logged when it is opened and when a reload changes it: what is spoken, how it
+    /// is protected on the way, who may connect, and what they see.
     #[must_use]
     pub fn describe(&self, listener: &Listener) -> String {
-        let what = match listener.protocol {
-            Protocol::Mqtt => self.describe_mqtt(listener),
-            // Read-only figures; nobody is asked who they are.
-            Protocol::Metrics => vec!["metrics".into(), "no TLS".into(), "anybody".into()],
+        let protocol = match listener.protocol {
+            Protocol::Mqtt => "mqtt",
+            Protocol::Metrics => "metrics",
         };
-        format!("Listener {}: {}.", listener.name(), what.join(", "))
+        let mut parts = vec![protocol.to_string(), "no TLS".into()];
+        parts.extend(self.who(listener));
+        parts.extend(listener.mount_point.as_ref().map(|mount| format!("mount point {mount}")));
+        format!("Listener {}: {}.", listener.name(), parts.join(", "))
     }
 
-    /// The parts of the line, in the order in which a client meets them.
-    fn describe_mqtt(&self, listener: &Listener) -> Vec<String> {
+    /// Who may connect to `listener`, and what decides what they may do there.
+    fn who(&self, listener: &Listener) -> Vec<String> {
+        // Figures to read; nobody is asked for a name.
+        if listener.protocol == Protocol::Metrics {
+            return vec!["anybody".into()];
+        }
         let anonymous = if self.anonymous_allowed(listener) { "yes" } else { "no" };
-        let mut parts: Vec<String> = vec!["mqtt".into(), "no TLS".into()];
-        parts.push(format!("anonymous {anonymous}"));
-        parts.push("passwords none".into());
-        parts.push("acl none".into());
-        parts.extend(listener.mount_point.as_ref().map(|mount| format!("mount point {mount}")));
-        parts
+        vec![format!("anonymous {anonymous}"), "passwords none".into(), "acl none".into()]
     }
 
     /// A warning, with the remedy, when anybody who reaches `listener` from another machine may do everything.
     #[must_use]
     pub fn exposure(&self, listener: &Listener) -> Option<String> {
-        let open = listener.protocol == Protocol::Mqtt && self.anonymous_allowed(listener);
+        let open = listener.protocol != Protocol::Metrics && self.anonymous_allowed(listener);
         (open && listener.reach() == Reach::Network).then(|| {
             format!(
                 "Warning: Anybody who reaches listener {} may connect, read and publish without a password. Set \

@@ -294,4 +294,80 @@ mod tests {
         }
         assert_eq!(slots.slots.len(), 2);
     }
+
+    /// A connection of the model: its slot, the port and mount point it came with, and whether it has to leave.
+    struct Guest {
+        slot: u16,
+        port: u16,
+        mount: Option<String>,
+        leaving: bool,
+    }
+
+    #[test]
+    fn any_sequence_of_reloads_keeps_connections_with_their_listener() {
+        for seed in 1..=200u64 {
+            let mut state = seed;
+            let mut below = |n: u64| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state % n
+            };
+            let mut slots = Slots::default();
+            let mut file: Vec<Listener> = Vec::new();
+            let mut doors: Vec<(u16, u16)> = Vec::new();
+            let mut guests: Vec<Guest> = Vec::new();
+            for _ in 0..300 {
+                match below(4) {
+                    0 | 1 if !doors.is_empty() => {
+                        let (port, slot) = doors[below(doors.len() as u64) as usize];
+                        slots.connected(slot);
+                        let mount = slots.settings(slot).mount_point.clone();
+                        guests.push(Guest { slot, port, mount, leaving: false });
+                    }
+                    2 if !guests.is_empty() => {
+                        let guest = guests.swap_remove(below(guests.len() as u64) as usize);
+                        slots.disconnected(guest.slot);
+                    }
+                    _ => {
+                        file.clear();
+                        for port in 1..=4 {
+                            if below(3) != 0 {
+                                let mount = ["", "a/", "b/"][below(3) as usize];
+                                let max_connections = Some(below(100) as u32);
+                                file.push(Listener { max_connections, ..listener(port, mount) });
+                            }
+                        }
+                        let changes = slots.take_over(&file);
+                        for (from, to) in changes.moved {
+                            doors.iter_mut().filter(|(_, slot)| *slot == from).for_each(|(_, slot)| *slot = to);
+                        }
+                        doors.retain(|(_, slot)| !slots.is_closed(*slot));
+                        for guest in &mut guests {
+                            guest.leaving |= slots.is_closed(guest.slot);
+                        }
+                        for listener in changes.added {
+                            doors.push((listener.port, slots.add(listener).unwrap()));
+                        }
+                    }
+                }
+                for guest in &guests {
+                    let settings = slots.settings(guest.slot);
+                    assert_eq!((settings.port, &settings.mount_point), (guest.port, &guest.mount), "seed {seed}");
+                    assert_eq!(slots.is_closed(guest.slot), guest.leaving, "seed {seed}");
+                    let now = file.iter().find(|listener| listener.port == guest.port);
+                    assert!(guest.leaving || settings.max_connections == now.unwrap().max_connections, "seed {seed}");
+                    assert!(!guest.leaving || settings.allow_anonymous == Some(false), "seed {seed}");
+                }
+                for listener in &file {
+                    let (_, door) = doors.iter().find(|(port, _)| *port == listener.port).unwrap();
+                    assert_eq!(slots.settings(*door), listener, "seed {seed}");
+                    let here = guests.iter().filter(|guest| !guest.leaving && guest.port == listener.port).count();
+                    assert_eq!(slots.connections_of(listener) as usize, here, "seed {seed}");
+                }
+                assert_eq!(doors.len(), file.len(), "seed {seed}");
+            }
+            assert!(slots.slots.len() <= 4 * 3 + guests.len() + 4, "seed {seed}: {} slots", slots.slots.len());
+        }
+    }
 }
