@@ -244,7 +244,7 @@ impl EventLoop {
     }
 
     fn listener_of(&self, token: Token) -> Option<usize> {
-        // Few connections are new in a turn; all other tokens are below.
+        // The tokens of connections are all below; events of listeners are few.
         token.0.checked_sub(FIRST_LISTENER)?;
         self.listeners.iter().position(|listener| listener.token == token)
     }

@@ -305,12 +305,12 @@ mod tests {
 
     #[test]
     fn any_sequence_of_reloads_keeps_connections_with_their_listener() {
-        for seed in 1..=200u64 {
+        for seed in 1..=200u32 {
             let mut state = seed;
-            let mut below = |n: u64| {
+            let mut below = |n: u32| {
                 state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
+                state ^= state >> 17;
+                state ^= state << 5;
                 state % n
             };
             let mut slots = Slots::default();
@@ -320,13 +320,13 @@ mod tests {
             for _ in 0..300 {
                 match below(4) {
                     0 | 1 if !doors.is_empty() => {
-                        let (port, slot) = doors[below(doors.len() as u64) as usize];
+                        let (port, slot) = doors[below(u32::try_from(doors.len()).unwrap()) as usize];
                         slots.connected(slot);
                         let mount = slots.settings(slot).mount_point.clone();
                         guests.push(Guest { slot, port, mount, leaving: false });
                     }
                     2 if !guests.is_empty() => {
-                        let guest = guests.swap_remove(below(guests.len() as u64) as usize);
+                        let guest = guests.swap_remove(below(u32::try_from(guests.len()).unwrap()) as usize);
                         slots.disconnected(guest.slot);
                     }
                     _ => {
@@ -334,7 +334,7 @@ mod tests {
                         for port in 1..=4 {
                             if below(3) != 0 {
                                 let mount = ["", "a/", "b/"][below(3) as usize];
-                                let max_connections = Some(below(100) as u32);
+                                let max_connections = Some(below(100));
                                 file.push(Listener { max_connections, ..listener(port, mount) });
                             }
                         }
