@@ -71,7 +71,7 @@ pub enum Action {
 pub struct Arguments {
     /// What to do.
     pub action: Action,
-    /// Files of `-c` in the order given; the last one is read again on SIGHUP.
+    /// Files of `-c` in the order given; all are read again on SIGHUP.
     pub config_files: Vec<PathBuf>,
     /// `-d`: go to the background.
     pub daemon: bool,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use log::{error, info, warn};
 
 use crate::cli::{self, Action, Arguments, CliError};
-use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES};
+use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES, Sources};
 use crate::net::{EventLoop, ListenError};
 use crate::os::notify::Notifier;
 use crate::os::pidfile::PidFile;
@@ -101,9 +101,7 @@ pub fn main(args: &[OsString]) -> i32 {
             print(cli::VERSION_TEXT);
             Ok(())
         }
-        Action::TestConfig => {
-            read_config(&arguments.config_files, &arguments.ports).map(|_| info!("Configuration file is OK."))
-        }
+        Action::TestConfig => read_config(&sources(&arguments)).map(|_| info!("Configuration file is OK.")),
         Action::Run => run(&arguments),
     };
     match result {
@@ -125,7 +123,8 @@ fn print(text: &str) {
 
 /// Everything after the command line, up to the end of the process.
 fn run(arguments: &Arguments) -> Result<(), StartError> {
-    let config = read_config(&arguments.config_files, &arguments.ports)?;
+    let sources = sources(arguments);
+    let config = read_config(&sources)?;
     let environment = users::Environment::of_process();
     match users::drop_privileges(&config.global.user, &environment).map_err(StartError::User)? {
         Identity::Unchanged => {}
@@ -152,7 +151,7 @@ fn run(arguments: &Arguments) -> Result<(), StartError> {
         warn!("Warning: The service manager cannot be told about the start: {error}");
         None
     });
-    serve(config, &arguments.ports, notifier)
+    serve(config, sources, notifier)
 }
 
 /// The lines that say what was started.
@@ -176,25 +175,19 @@ fn greet(config: &Config) {
 }
 
 /// Opens the listeners and runs the event loop until a signal ends it.
-fn serve(config: Config, ports: &[u16], notifier: Option<Notifier>) -> Result<(), StartError> {
+fn serve(config: Config, sources: Sources, notifier: Option<Notifier>) -> Result<(), StartError> {
     let signals = Signals::install().map_err(StartError::Signals)?;
     let hash_keys = [random::seed(), random::seed()];
-    let mut event_loop =
-        EventLoop::new(config, ports.to_vec(), signals, notifier, hash_keys).map_err(StartError::Listen)?;
+    let mut event_loop = EventLoop::new(config, sources, signals, notifier, hash_keys).map_err(StartError::Listen)?;
     info!("{} running", cli::VERSION);
     event_loop.run().map_err(StartError::Poll)
 }
 
+fn sources(arguments: &Arguments) -> Sources {
+    Sources { files: arguments.config_files.clone(), ports: arguments.ports.clone() }
+}
+
 /// Reads the configuration files one on top of the other and logs what they have to say.
-fn read_config(files: &[PathBuf], ports: &[u16]) -> Result<Config, StartError> {
-    let mut config = None;
-    for file in files {
-        let loaded = Config::load(file, config.take()).map_err(StartError::Config)?;
-        logging::tell(&loaded.lines);
-        config = Some(loaded.config);
-    }
-    let Some(config) = config else { return Ok(Config::local_only(ports)) };
-    let loaded = config.finish(ports);
-    logging::tell(&loaded.lines);
-    Ok(loaded.config)
+fn read_config(sources: &Sources) -> Result<Config, StartError> {
+    sources.read(logging::tell).map_err(StartError::Config)
 }

@@ -128,7 +128,7 @@ fn has_room(settings: &Global, session: &Session, express: bool) -> bool {
     if express && flow.takes_express() {
         return max == 0 || flow.queued_qos0() < max;
     }
-    let window = if session.online() { usize::from(session.window) } else { 0 };
+    let window = if session.online() { session.window(settings) } else { 0 };
     (max == 0 || flow.queued() < max.saturating_add(window)) && (max_bytes == 0 || flow.queued_bytes() < max_bytes)
 }
 

@@ -35,8 +35,8 @@ pub struct ConnectRequest<'a> {
     pub version: ProtocolVersion,
     /// It says it is a bridge.
     pub bridge: bool,
-    /// QoS 1 and 2 messages it takes at once; 0 is unlimited.
-    pub window: u16,
+    /// QoS 1 and 2 messages it says it takes at once; without it `[conf: max_inflight_messages]` decides.
+    pub receive_maximum: Option<u16>,
     /// Its will.
     pub will: Option<Will>,
 }
@@ -120,7 +120,8 @@ impl Broker {
         session.ends_ms = 0;
         session.version = request.version;
         session.bridge = request.bridge;
-        session.window = request.window;
+        session.receive_maximum = request.receive_maximum;
+        session.promised = self.settings.max_inflight_messages;
         session.dirty = false;
         session.drop_noted = false;
         if request.username.is_some() || session.details.is_some() {
@@ -333,7 +334,7 @@ impl Broker {
     }
 
     /// Makes sure the timer of a disconnected session fires in time. An armed timer that is early enough stays.
-    fn arm(&mut self, id: SessionId) {
+    pub(super) fn arm(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         let will_due = session.details.as_ref().map_or(0, |details| details.will_due_ms);
         let Some(deadline) = [session.ends_ms, will_due].into_iter().filter(|due| *due != 0).min() else { return };

@@ -13,6 +13,7 @@ pub mod message;
 mod outgoing;
 pub mod retain;
 mod session;
+mod settings;
 pub mod stats;
 pub mod subs;
 mod subscribe;
@@ -143,12 +144,6 @@ impl Broker {
     #[must_use]
     pub fn settings(&self) -> &Global {
         &self.settings
-    }
-
-    /// Puts new options in force; they apply to what exists from the next step on.
-    pub fn set_settings(&mut self, settings: Global, now: Now) {
-        self.sweep = lifecycle::Sweep::new(&settings, now);
-        self.settings = settings;
     }
 
     /// The connections that have something to send since the last call, each once: the caller flushes them now.

@@ -67,7 +67,7 @@ impl Broker {
     pub fn pull(&mut self, now: Now, id: SessionId, budget: &mut u32) -> Pulled {
         let Broker { sessions, settings, retained, .. } = self;
         let Some(session) = sessions.get_mut(id) else { return Pulled::Empty };
-        let (window, max_bytes) = (usize::from(session.window), u64::from(settings.max_inflight_bytes));
+        let (window, max_bytes) = (session.window(settings), u64::from(settings.max_inflight_bytes));
         let Session { flow: Some(flow), last_id, .. } = session else { return Pulled::Empty };
         if let Some(again) = flow.next_resend(window) {
             return Pulled::Item(resend(again));
@@ -179,8 +179,8 @@ impl Broker {
         let Broker { sessions, settings, .. } = self;
         let Some(session) = sessions.get_mut(id) else { return Received::Full };
         let version = session.version;
+        let window = session.inbound_window(settings);
         let flow = session.flow_mut();
-        let window = usize::from(settings.max_inflight_messages);
         let mut replaced = false;
         if let Some(stored) = flow.inbound.get_mut(&packet.get()) {
             if settings.strict_conformance {
@@ -241,8 +241,9 @@ impl Broker {
 
     /// The packet identifier whose PUBREC may leave now that a slot is free.
     pub fn next_withheld(&mut self, id: SessionId) -> Option<PacketId> {
-        let window = usize::from(self.settings.max_inflight_messages);
-        let flow = self.sessions.get_mut(id)?.flow.as_mut()?;
+        let session = self.sessions.get_mut(id)?;
+        let window = session.inbound_window(&self.settings);
+        let flow = session.flow.as_mut()?;
         if window != 0 && flow.inbound_acked() >= window { None } else { flow.next_withheld() }
     }
 }

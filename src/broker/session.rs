@@ -9,6 +9,7 @@ use super::inflight::Flow;
 use super::subs::SubList;
 use super::will::Will;
 use super::{ConnId, SessionId};
+use crate::config::Global;
 use crate::slab::Slab;
 use crate::wire::ProtocolVersion;
 
@@ -45,8 +46,11 @@ pub(crate) struct Session {
     pub(crate) stamp: u32,
     /// The last packet identifier handed out.
     pub(crate) last_id: u16,
-    /// How many QoS 1 and 2 messages the client takes at once; 0 is unlimited.
-    pub(crate) window: u16,
+    /// How many QoS 1 and 2 messages the client said it takes at once.
+    pub(crate) receive_maximum: Option<u16>,
+    /// How many the broker promised to take from a v5 client at once [MQTT-3.2.2-11]; 0 is unlimited. A promise holds for
+    /// the connection, whatever a reload says.
+    pub(crate) promised: u16,
     pub(crate) version: ProtocolVersion,
     pub(crate) bridge: bool,
     /// On the list of connections to flush.
@@ -78,6 +82,22 @@ impl Session {
 
     pub(crate) fn online(&self) -> bool {
         self.conn().is_some()
+    }
+
+    pub(crate) fn username(&self) -> Option<&str> {
+        self.details.as_ref()?.username.as_deref()
+    }
+
+    /// How many QoS 1 and 2 messages may be under way to the client; 0 is unlimited. What the broker holds back on its own
+    /// account follows the settings.
+    pub(crate) fn window(&self, settings: &Global) -> usize {
+        usize::from(self.receive_maximum.unwrap_or(settings.max_inflight_messages))
+    }
+
+    /// How many QoS 2 messages may be under way from the client; 0 is unlimited.
+    pub(crate) fn inbound_window(&self, settings: &Global) -> usize {
+        let limit = if self.version == ProtocolVersion::V5 { self.promised } else { settings.max_inflight_messages };
+        usize::from(limit)
     }
 
     /// The queues, made when first needed.
@@ -151,7 +171,8 @@ impl Sessions {
             since_s: 0,
             stamp: 0,
             last_id: 0,
-            window: 0,
+            receive_maximum: None,
+            promised: 0,
             version,
             bridge: false,
             dirty: false,

@@ -59,7 +59,7 @@ impl Broker {
             1 => added == Added::New,
             _ => false,
         };
-        if wanted && request.share.is_none() {
+        if wanted && request.share.is_none() && self.settings.retain_available {
             // One look tells all about a filter without wildcards; for others there are as many as the turn has left.
             let exact = !request.filter.contains(['+', '#']);
             let share = if exact { 1 } else { self.looks_left.min(FIRST_LOOK) };

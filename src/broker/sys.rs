@@ -160,6 +160,25 @@ impl Broker {
         }
     }
 
+    /// Lets the tree follow new options: it goes, comes or is updated at once.
+    pub(super) fn follow_sys(&mut self, old: &Global) {
+        let (interval, was) = (self.settings.sys_interval, old.sys_interval);
+        if interval == 0 && was != 0 {
+            // Whoever looks must not find figures that nobody keeps up; bridges keep theirs.
+            let own = |topic: &str| topic.starts_with("$SYS/broker/") && !topic.starts_with("$SYS/broker/connection/");
+            let topics: Vec<Box<str>> =
+                self.retained.iter().map(Msg::topic).filter(|topic| own(topic)).map(Into::into).collect();
+            for topic in topics {
+                self.retained.remove(&topic);
+            }
+        }
+        // What was published with nobody to keep it is published again.
+        self.sys.first |= was == 0 || (self.settings.retain_available && !old.retain_available);
+        if interval != was || self.sys.first {
+            self.sys.due_ms = 0;
+        }
+    }
+
     fn publish_own(&mut self, now: Now, topic: &str, payload: &str) {
         self.publish_broker(now, &format!("$SYS/broker/{topic}"), payload, true, None);
     }

@@ -24,6 +24,8 @@ impl Broker {
     /// Does nothing in this build.
     pub fn publish_sys(&mut self, _now: Now) {}
 
+    pub(super) fn follow_sys(&mut self, _old: &Global) {}
+
     /// Does nothing in this build.
     pub fn publish_log(&mut self, _now: Now, _suffix: &str, _line: &str) {}
 }

@@ -32,7 +32,7 @@ impl World {
             expiry_s,
             version: ProtocolVersion::V5,
             bridge: false,
-            window: 20,
+            receive_maximum: Some(20),
             will: None,
         }
     }
@@ -235,7 +235,7 @@ fn an_offline_queue_holds_exactly_its_limit_and_drops_the_newest() {
 fn the_window_closes_and_an_acknowledgement_opens_it() {
     let mut world = World::with(Global { sys_interval: 0, max_queued_messages: 5, ..Global::default() });
     let mut request = world.request("a", 0);
-    request.window = 2;
+    request.receive_maximum = Some(2);
     let a = world.broker.connect(world.now, request).unwrap().session;
     world.subscribe(a, None, "#", QoS::AtLeastOnce);
     for _ in 0..4 {
@@ -260,7 +260,7 @@ fn qos_0_that_waits_behind_a_closed_window_is_bounded_too() {
     world.publish("1", QoS::AtLeastOnce);
     world.publish("0", QoS::AtMostOnce);
     let mut request = world.request("a", 100);
-    request.window = 1;
+    request.receive_maximum = Some(1);
     world.broker.connect(world.now, request).unwrap();
     assert_eq!(world.topics(a.0), ["1", "0"]);
     world.publish("1", QoS::AtLeastOnce);
@@ -268,7 +268,7 @@ fn qos_0_that_waits_behind_a_closed_window_is_bounded_too() {
     world.drop_conn((a.0, conn));
     world.publish("0", QoS::AtMostOnce);
     let mut request = world.request("a", 100);
-    request.window = 1;
+    request.receive_maximum = Some(1);
     world.broker.connect(world.now, request).unwrap();
     for _ in 0..100 {
         world.publish("0", QoS::AtMostOnce);

@@ -7,6 +7,7 @@
 pub mod bridge;
 mod check;
 mod current;
+mod describe;
 mod error;
 mod listener;
 pub mod options;
@@ -23,7 +24,7 @@ pub use check::LOCAL_ONLY_LINES;
 pub use error::{ConfigError, ErrorKind, Feature, Location, Severity};
 pub use listener::{Listener, Protocol, ProxyProtocol, SocketDomain, TlsOptions, TlsVersion};
 pub use parse::{Loaded, Parser};
-pub use reload::{Reloaded, apply};
+pub use reload::{Sources, take_over};
 
 /// Everything that was configured.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +37,7 @@ pub struct Config {
     pub bridges: Vec<bridge::Bridge>,
     /// True when no listener was configured and the broker serves this machine only.
     pub local_only: bool,
-    /// The configuration file that is read again on SIGHUP.
+    /// The last configuration file.
     pub file: Option<PathBuf>,
 }
 

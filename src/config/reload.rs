@@ -1,112 +1,229 @@
-//! SIGHUP: takes over what may change while the broker runs, and tells what may not.
+//! SIGHUP: reads the files of the command line again and takes over what may change while the broker runs, which is
+//! everything but the exceptions that [`take_over`] names. What a new value does to the clients and sessions there are
+//! stands in the table `EFFECTS` of the tests below, option by option.
 
-use super::{Config, Global, Listener};
+use std::path::PathBuf;
 
-/// What a reload left undone.
-#[derive(Clone, Debug, PartialEq, Default)]
-pub struct Reloaded {
-    /// One line for each changed option that needs a restart.
-    pub notes: Vec<String>,
-    /// Listeners of the new configuration that are not open.
-    pub added: Vec<Listener>,
-    /// Open listeners that the new configuration does not name.
-    pub removed: Vec<Listener>,
+use super::{Config, ConfigError, Global, Severity};
+
+/// Where the configuration comes from: read once at start and again on each SIGHUP, with the same result.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The files of `-c` in their order; each adds to those before it. C Mosquitto reads only the last again.
+    pub files: Vec<PathBuf>,
+    /// The ports of `-p`, for local-only mode.
+    pub ports: Vec<u16>,
 }
 
-/// Copies every option from `new` (after [`Config::finish`]) to `old` that may change while the broker runs.
+impl Sources {
+    /// Reads every file, always beginning with an empty configuration. `tell` is given the lines to print, file by file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong in any file.
+    pub fn read(&self, mut tell: impl FnMut(&[(Severity, String)])) -> Result<Config, ConfigError> {
+        let mut config = None;
+        for file in &self.files {
+            let loaded = Config::load(file, config.take())?;
+            tell(&loaded.lines);
+            config = Some(loaded.config);
+        }
+        let Some(config) = config else { return Ok(Config::local_only(&self.ports)) };
+        let loaded = config.finish(&self.ports);
+        tell(&loaded.lines);
+        Ok(loaded.config)
+    }
+}
+
+/// The configuration that holds after a reload: `new`, but for the options that need a restart, which keep their value
+/// from `old`. Also one line for each of those that changed.
 ///
-/// Listeners are the same when port and host are. `old` keeps its listeners and their order; those that came or went
-/// are returned, and while there are any, `local_only` keeps its value: clients of an open listener must not become
-/// welcome without a name because the file stopped naming it.
-pub fn apply(old: &mut Config, new: Config) -> Reloaded {
-    let mut reloaded = Reloaded::default();
-    let Global { user, pid_file, .. } = &old.global;
-    let (user, pid_file) = (user.clone(), pid_file.clone());
+/// The listeners are those of `new`; whoever holds the sockets opens and closes what differs.
+#[must_use]
+pub fn take_over(old: &Config, new: Config) -> (Config, Vec<String>) {
+    let mut notes = Vec::new();
     let mut note = |option: &str, changed: bool| {
         if changed {
-            reloaded.notes.push(format!("The new value of '{option}' takes effect at the next start."));
+            notes.push(format!("The new value of '{option}' takes effect at the next start."));
         }
     };
+    let Global { user, pid_file, .. } = old.global.clone();
     note("user", new.global.user != user);
     note("pid_file", new.global.pid_file != pid_file);
-    old.global = Global { user, pid_file, ..new.global };
-
-    let mut left = new.listeners;
-    for listener in &mut old.listeners {
-        let same = |other: &Listener| other.port == listener.port && other.host == listener.host;
-        let Some(i) = left.iter().position(same) else {
-            reloaded.removed.push(listener.clone());
-            continue;
-        };
-        let new = left.remove(i);
-        let Listener { port, host, socket_domain, bind_interface, .. } = listener.clone();
-        note("socket_domain", new.socket_domain != socket_domain);
-        note("bind_interface", new.bind_interface != bind_interface);
-        *listener = Listener { port, host, socket_domain, bind_interface, ..new };
-    }
-    reloaded.added = left;
-    if reloaded.added.is_empty() && reloaded.removed.is_empty() {
-        old.local_only = new.local_only;
-    }
-    old.file = new.file;
-    reloaded
+    let global = Global { user, pid_file, ..new.global };
+    (Config { global, ..new }, notes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::options::OPTIONS;
-    use crate::wire::QoS;
+    use crate::config::options::{OPTIONS, Scope};
+
+    /// When a new value counts.
+    #[derive(Clone, Copy, PartialEq, Debug)]
+    enum When {
+        /// At once, for whoever is there.
+        Now,
+        /// For connections made from then on; those there keep what they came with.
+        NewConnections,
+        /// For the listening sockets: they are opened and closed.
+        Sockets,
+        /// Read again, and there is nothing that could change.
+        Nothing,
+        /// At the next start.
+        Restart,
+    }
+    use When::{NewConnections, Nothing, Now, Restart, Sockets};
+
+    /// Every option of this build, what a reload does with a new value, and what that means for what exists.
+    const EFFECTS: &[(&str, When, &str)] = &[
+        ("accept_protocol_versions", NewConnections, "read at CONNECT"),
+        ("allow_anonymous", Now, "read at CONNECT; after a reload clients that are not welcome any more are closed"),
+        ("allow_duplicate_messages", Now, "read for each publish; copies in queues stay"),
+        ("allow_zero_length_clientid", NewConnections, "read at CONNECT"),
+        ("auto_id_prefix", NewConnections, "read at CONNECT; client ids that were made stay"),
+        ("bind_address", Sockets, "as `listener`"),
+        ("bind_interface", Sockets, "closed and opened; clients stay whose address is still served"),
+        ("clientid_prefixes", NewConnections, "read at CONNECT, as in C Mosquitto"),
+        ("connection_messages", Now, "read for each line"),
+        ("dhparamfile", Nothing, "ignored altogether"),
+        ("enable_control_api", Now, "read for each request"),
+        ("global_max_clients", Now, "read when a session is made; sessions above a lower limit stay"),
+        ("global_max_connections", Now, "read when a connection comes; those above a lower limit stay"),
+        ("include_dir", Now, "the directory is listed anew: files come and go"),
+        ("listener", Sockets, "opened and closed; clients of one that is gone are closed, unless another serves them"),
+        ("listener_allow_anonymous", Now, "as `allow_anonymous`"),
+        ("listener_auto_id_prefix", NewConnections, "as `auto_id_prefix`"),
+        ("log_dest", Now, "the log is closed and opened"),
+        ("log_facility", Now, "as `log_dest`"),
+        ("log_timestamp", Now, "as `log_dest`"),
+        ("log_timestamp_format", Now, "as `log_dest`"),
+        ("log_type", Now, "as `log_dest`; -v and -q on the command line still win"),
+        ("max_connections", Now, "read when a connection comes; those above a lower limit stay"),
+        ("max_inflight_bytes", Now, "read for each message sent; queues that waited go on"),
+        (
+            "max_inflight_messages",
+            Now,
+            "read for each message sent, queues that waited go on; what a v5 client was told it may send holds for its \
+             connection, since to refuse it would lose a message",
+        ),
+        ("max_keepalive", NewConnections, "agreed on at CONNECT"),
+        ("max_packet_size", Now, "read for each packet; a v5 client that was told more gets 0x95 and learns it anew"),
+        ("max_qos", Now, "read for each PUBLISH; a v5 client that was told more gets 0x9B and learns it anew"),
+        ("max_queued_bytes", Now, "read for each message queued; what is queued above a lower limit stays"),
+        ("max_queued_messages", Now, "as `max_queued_bytes`"),
+        ("max_topic_alias", NewConnections, "agreed on at CONNECT: aliases in use must not turn invalid"),
+        ("max_topic_alias_broker", NewConnections, "agreed on at CONNECT"),
+        ("memory_limit", Now, "read whenever something new is to be kept"),
+        ("message_size_limit", Now, "read for each PUBLISH"),
+        (
+            "mount_point",
+            NewConnections,
+            "a connection keeps the one it came with: its subscriptions, will and queue are below it",
+        ),
+        ("packet_buffer_size", Nothing, "buffers are as large as they have to be"),
+        ("autosave_interval", Nothing, "nothing is saved in this build"),
+        ("autosave_on_changes", Nothing, "nothing is saved in this build"),
+        ("persistence_file", Nothing, "nothing is saved in this build"),
+        ("persistence_location", Nothing, "nothing is saved in this build"),
+        ("per_listener_settings", Now, "decides which of the values read anew count"),
+        (
+            "persistent_client_expiration",
+            Now,
+            "caps every session: offline ones from when their client left, or from the reload where that is not known; \
+             a higher cap counts for sessions to come",
+        ),
+        ("pid_file", Restart, "written once"),
+        ("port", Sockets, "as `listener`"),
+        ("protocol", Sockets, "closed and opened; clients are closed"),
+        ("queue_qos0_messages", Now, "read for each message queued; what is queued stays"),
+        (
+            "retain_available",
+            Now,
+            "retained messages are refused and not sent; those stored wait for it to be true again",
+        ),
+        ("retain_expiry_interval", Now, "the next search counts from the reload if the value changed"),
+        ("retry_interval", Nothing, "ignored altogether"),
+        ("set_tcp_nodelay", Nothing, "packets are always sent at once"),
+        ("socket_domain", Sockets, "as `bind_interface`"),
+        ("strict_conformance", Now, "read where it matters"),
+        ("sys_interval", Now, "an update follows at once; with 0 the tree is removed"),
+        ("upgrade_outgoing_qos", Now, "read for each message queued"),
+        ("use_username_as_clientid", NewConnections, "read at CONNECT"),
+        ("user", Restart, "root is given up once"),
+        ("websockets_log_level", Nothing, "ignored altogether"),
+    ];
+
+    #[test]
+    fn every_option_of_this_build_says_what_a_reload_does() {
+        for row in OPTIONS {
+            let effect = EFFECTS.iter().find(|(name, ..)| *name == row.name);
+            match effect {
+                Some((name, when, _)) => assert_eq!(*when != Restart, row.reload, "{name}"),
+                None => assert!(
+                    row.lack.is_some() || matches!(row.scope, Scope::Bridge | Scope::Plugin),
+                    "what a reload does with '{}' is missing",
+                    row.name
+                ),
+            }
+        }
+        for (name, ..) in EFFECTS {
+            assert!(OPTIONS.iter().any(|row| row.name == *name), "there is no '{name}'");
+        }
+    }
 
     fn config(text: &str) -> Config {
         Config::parse_str("a.conf", text).unwrap_or_else(|e| panic!("{e}")).config.finish(&[]).config
     }
 
     #[test]
-    fn reloadable_options_are_taken_over() {
-        let mut old = config("user a\nlistener 1\nlistener 2 ::1\nmax_qos 1");
-        let new = config("user b\nmax_keepalive 9\nlistener 2 ::1\nsocket_domain ipv6\nmax_connections 3\nlistener 1");
-        let reloaded = apply(&mut old, new);
+    fn everything_is_taken_over_but_what_needs_a_restart() {
+        let old = config("user a\npid_file p\nlistener 1\nlistener 2 ::1\nmax_qos 1\nallow_anonymous true");
+        let text = "max_keepalive 9\nlistener 2 ::1\nsocket_domain ipv6\nlistener 3";
+        let (merged, notes) = take_over(&old, config(&format!("user b\n{text}")));
         assert_eq!(
-            reloaded.notes,
-            ["user", "socket_domain"].map(|o| format!("The new value of '{o}' takes effect at the next start."))
+            notes,
+            ["user", "pid_file"].map(|o| format!("The new value of '{o}' takes effect at the next start."))
         );
-        assert_eq!((reloaded.added, reloaded.removed), (vec![], vec![]));
-        assert_eq!((old.global.user.as_str(), old.global.max_keepalive), ("a", 9));
-        let [one, two] = &old.listeners[..] else { panic!("two listeners") };
-        assert_eq!((one.port, two.port), (1, 2), "listeners keep their order");
-        assert_eq!((two.max_connections, two.max_qos), (Some(3), QoS::ExactlyOnce));
-        assert_eq!(two.socket_domain, crate::config::SocketDomain::Any);
+        assert_eq!(merged, config(&format!("user a\npid_file p\n{text}")), "as after a restart with the old values");
+        let (_, notes) = take_over(&merged, merged.clone());
+        assert!(notes.is_empty());
     }
 
     #[test]
-    fn listeners_that_came_or_went_are_returned() {
-        let mut old = config("listener 1\nlistener 2");
-        let reloaded = apply(&mut old, config("listener 1\nlistener 1\nlistener 3"));
-        let ports = |listeners: &[Listener]| listeners.iter().map(|l| l.port).collect::<Vec<_>>();
-        assert_eq!(ports(&reloaded.added), [1, 3]);
-        assert_eq!(ports(&reloaded.removed), [2]);
-        assert_eq!(ports(&old.listeners), [1, 2]);
+    fn a_listener_does_not_become_anonymous_because_the_file_lost_it() {
+        let old = config("listener 1883");
+        let (merged, _) = take_over(&old, config(""));
+        assert!(merged.local_only);
+        assert!(!merged.listeners.contains(&old.listeners[0]), "it is closed, and loopback alone is open");
+        let (merged, _) = take_over(&config(""), config("listener 1883 127.0.0.1\nlistener 1883 ::1"));
+        assert!(!merged.local_only && !merged.anonymous_allowed(&merged.listeners[0]), "the same ones, now by name");
     }
 
     #[test]
-    fn an_open_listener_does_not_become_anonymous_because_the_file_lost_it() {
-        let mut old = config("listener 1883");
-        apply(&mut old, config(""));
-        assert!(!old.local_only && !old.anonymous_allowed(&old.listeners[0]));
-        let mut old = config("");
-        apply(&mut old, config("listener 1883 127.0.0.1\nlistener 1883 ::1"));
-        assert!(!old.local_only && !old.anonymous_allowed(&old.listeners[0]), "the same listeners, now by name");
-    }
-
-    #[test]
-    fn the_table_says_what_needs_a_restart() {
-        for (name, value) in [("user", "x"), ("pid_file", "x"), ("bind_interface", "x"), ("socket_domain", "ipv4")] {
-            let mut old = config("listener 1");
-            let reloaded = apply(&mut old, config(&format!("listener 1\n{name} {value}")));
-            assert_eq!(reloaded.notes.len(), 1, "{name}");
-            assert_eq!(old, config("listener 1"), "{name}");
-            assert!(OPTIONS.iter().any(|row| row.name == name && !row.reload), "{name}");
-        }
+    fn all_files_are_read_again_from_the_start() {
+        let dir = std::env::temp_dir().join(format!("mosquitto-reload-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::write(dir.join(name), text).unwrap();
+            dir.join(name)
+        };
+        let files = vec![write("a", "listener 1\nlog_dest stdout"), write("b", "log_dest stderr\nmax_keepalive 5")];
+        let sources = Sources { files, ports: vec![9] };
+        let mut told = Vec::new();
+        let first = sources.read(|lines| told.extend_from_slice(lines)).unwrap();
+        assert!(first.global.log.stdout && first.global.log.stderr);
+        assert_eq!((first.listeners.len(), first.global.max_keepalive), (1, 5));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(sources.read(|_| ()).unwrap(), first, "nothing adds up");
+        write("a", "max_keepalive 6");
+        write("b", "sys_interval 7");
+        let second = sources.read(|_| ()).unwrap();
+        assert_eq!((second.global.max_keepalive, second.global.sys_interval), (6, 7));
+        assert_eq!(second.listeners[0].port, 9, "local-only on the ports of the command line");
+        write("a", "listener 1\nno_such_option");
+        let error = sources.read(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("no_such_option") && error.ends_with("a:2."), "{error}");
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert!(sources.read(|_| ()).is_err());
     }
 }

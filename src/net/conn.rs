@@ -44,6 +44,7 @@ pub(crate) struct Conn {
     pub(crate) timer_ms: u64,
     pub(crate) stage: Stage,
     pub(crate) is: Readiness,
+    /// The slot of its listener.
     pub(crate) listener: u16,
 }
 

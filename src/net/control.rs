@@ -1,25 +1,30 @@
 //! What an operator does to the running loop: listeners, signals, reload, the end.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use mio::{Interest, Token};
 
+use super::conn::{Conn, Stage};
 use super::listener::ListenSocket;
+use super::slots::Changes;
 use super::{EventLoop, FIRST_LISTENER, ListenError, MAX_LISTENERS};
-use crate::broker::ConnId;
-use crate::config::{self, Config};
+use crate::broker::{ConnId, auth};
+use crate::config::{self, Config, LOCAL_ONLY_LINES, Listener};
 use crate::logging;
 use crate::proto::{CloseReason, control};
 use crate::timer::Now;
+
+/// Connections closed in one turn after a reload, so that those who stay do not wait for those who go.
+const CLOSES_PER_TURN: usize = 256;
 
 impl EventLoop {
     /// Opens every configured listener. In local-only mode one of the two loopback addresses is enough.
     pub(super) fn open_listeners(&mut self) -> Result<(), ListenError> {
         let mut last = None;
-        for (index, listener) in (0u16..).zip(&self.config.listeners) {
-            self.connections.push(0);
-            match ListenSocket::open(listener, index) {
-                Ok(sockets) => self.listeners.extend(sockets),
+        for listener in self.config.listeners.clone() {
+            match self.open_listener(&listener) {
+                Ok(()) => self.describe(&listener),
                 Err(error) if self.config.local_only => last = Some(error),
                 Err(error) => return Err(error),
             }
@@ -27,15 +32,26 @@ impl EventLoop {
         if self.listeners.is_empty() {
             return Err(last.unwrap_or_else(ListenError::nothing_to_listen_on));
         }
-        if self.listeners.len() > MAX_LISTENERS {
+        Ok(())
+    }
+
+    /// Opens every socket of a listener, or none.
+    fn open_listener(&mut self, listener: &Listener) -> Result<(), ListenError> {
+        let mut sockets = ListenSocket::open(listener)?;
+        if self.listeners.len() + sockets.len() > MAX_LISTENERS {
             return Err(ListenError::too_many());
         }
-        for (at, listener) in self.listeners.iter_mut().enumerate() {
-            self.poll
-                .registry()
-                .register(&mut listener.socket, Token(FIRST_LISTENER + at), Interest::READABLE)
-                .map_err(|error| ListenError::system(&error))?;
+        let index = self.slots.add(listener.clone()).ok_or_else(ListenError::too_many)?;
+        let mut tokens = (FIRST_LISTENER..).map(Token).filter(|token| self.listeners.iter().all(|l| l.token != *token));
+        for (socket, token) in sockets.iter_mut().zip(&mut tokens) {
+            (socket.token, socket.listener) = (token, index);
+            if let Err(error) = self.poll.registry().register(&mut socket.socket, token, Interest::READABLE) {
+                self.slots.close(index);
+                return Err(ListenError::system(&error));
+            }
         }
+        drop(tokens);
+        self.listeners.extend(sockets);
         Ok(())
     }
 
@@ -46,12 +62,20 @@ impl EventLoop {
         }
     }
 
+    /// Says what a listener means, and warns when it means too much.
+    fn describe(&self, listener: &Listener) {
+        log::info!("{}", self.config.describe(listener));
+        if let Some(warning) = self.config.exposure(listener) {
+            log::warn!("{warning}");
+        }
+    }
+
     /// Lets `$CONTROL/broker/v1` work for a while.
     pub(super) fn run_api(&mut self, now: Now) {
-        let (conns, config) = (&self.conns, &self.config);
+        let (conns, config, slots) = (&self.conns, &self.config, &self.slots);
         let connection = |id: ConnId| {
             let conn = conns.get(id.0)?;
-            let port = config.listeners.get(usize::from(conn.listener)).map_or(0, |listener| listener.port);
+            let port = slots.settings(conn.listener).port;
             conn.endpoint.connection(port, conn.outbox.as_ref().map_or(0, |out| out.len()))
         };
         self.api.run(&mut control::Context { now, broker: &mut self.broker, config, connection: &connection });
@@ -77,12 +101,14 @@ impl EventLoop {
         self.stop |= signals.terminate();
     }
 
-    /// Reads the configuration file again. A bad file changes nothing.
+    /// Reads the configuration files again. A bad file changes nothing.
     fn reload(&mut self, now: Now) {
         log::info!("Reloading config.");
-        let Some(path) = self.config.file.clone() else { return logging::reopen() };
-        let loaded = match Config::load(&path, None) {
-            Ok(loaded) => loaded,
+        if self.sources.files.is_empty() {
+            return logging::reopen();
+        }
+        let new = match self.sources.read(logging::tell) {
+            Ok(new) => new,
             Err(error) => {
                 for line in error.to_string().lines() {
                     log::error!("{line}");
@@ -91,22 +117,119 @@ impl EventLoop {
                 return logging::reopen();
             }
         };
-        let finished = loaded.config.finish(&self.ports);
-        logging::tell(&loaded.lines);
-        logging::tell(&finished.lines);
-        let reloaded = config::apply(&mut self.config, finished.config);
-        for note in &reloaded.notes {
+        let (config, notes) = config::take_over(&self.config, new);
+        let before = std::mem::replace(&mut self.config, config);
+        // First what gives descriptors back, then what needs them.
+        let changes = self.slots.take_over(&self.config.listeners);
+        self.close_listeners(&changes);
+        logging::reconfigure(&self.config.global.log);
+        if self.config.local_only && !before.local_only {
+            for line in LOCAL_ONLY_LINES {
+                log::warn!("{line}");
+            }
+        }
+        for note in &notes {
             crate::notice!("{note}");
         }
-        for listener in reloaded.added.iter().chain(&reloaded.removed) {
-            log::warn!(
-                "Warning: The listener on port {} was added or removed: this takes effect at the next start.",
-                listener.port
-            );
-        }
-        logging::reconfigure(&self.config.global.log);
         self.broker.set_settings(self.config.global.clone(), now);
         self.check_api();
+        self.open_added(&changes, &before);
+        self.find_leaving(&changes);
+        log::info!("Config reloaded.");
+    }
+
+    /// Closes the sockets of listeners that are gone, and hands those of others to the slots they belong to now.
+    fn close_listeners(&mut self, changes: &Changes) {
+        for socket in &mut self.listeners {
+            if let Some((_, to)) = changes.moved.iter().find(|(from, _)| *from == socket.listener) {
+                socket.listener = *to;
+            }
+        }
+        let (poll, slots) = (&self.poll, &self.slots);
+        self.listeners.retain_mut(|socket| {
+            let stays = !slots.is_closed(socket.listener);
+            if !stays {
+                // The only failure is that it was not registered.
+                let _ = poll.registry().deregister(&mut socket.socket);
+            }
+            stays
+        });
+    }
+
+    /// Opens what is new. What cannot be opened is named, and tried again at the next reload.
+    fn open_added(&mut self, changes: &Changes, before: &Config) {
+        let mut failed = Vec::new();
+        for listener in &changes.added {
+            match self.open_listener(listener) {
+                Ok(()) => self.describe(listener),
+                Err(error) => failed.push(error.of(listener)),
+            }
+        }
+        // As at start, one of the two loopback addresses is enough.
+        if !self.config.local_only || self.listeners.is_empty() {
+            for line in failed.iter().flat_map(|text| text.lines()) {
+                log::error!("{line}");
+            }
+        }
+        if self.listeners.is_empty() {
+            log::error!("Error: No listener is open: nobody can connect until a reload opens one.");
+        }
+        // A change of a global option may change what a listener means.
+        let meant: BTreeSet<String> = before.listeners.iter().map(|listener| before.describe(listener)).collect();
+        for listener in self.config.listeners.iter().filter(|listener| !changes.added.contains(listener)) {
+            if !meant.contains(&self.config.describe(listener)) {
+                self.describe(listener);
+            }
+        }
+    }
+
+    /// Lists the connections that the new configuration leaves no place for: their listener is gone, or they are
+    /// anonymous and no longer welcome. A connection to an address that another listener serves now goes over to that.
+    fn find_leaving(&mut self, changes: &Changes) {
+        self.leaving.clear();
+        let mut stayed = vec![0; changes.closed.len()];
+        for key in self.conns.keys() {
+            let gone = |conn: &&mut Conn| self.slots.is_closed(conn.listener) && conn.stage != Stage::Closed;
+            let Some(conn) = self.conns.get_mut(key).filter(gone) else { continue };
+            let from = conn.listener;
+            match conn.stream.local_addr().and_then(|addr| self.listeners.iter().find(|socket| socket.covers(addr))) {
+                Some(socket) if self.slots.takes_from(socket.listener, from) => {
+                    conn.listener = socket.listener;
+                    self.slots.disconnected(from);
+                    self.slots.connected(socket.listener);
+                    if let Some(i) = changes.closed.iter().position(|closed| closed.slot == from) {
+                        stayed[i] += 1;
+                    }
+                }
+                _ if conn.stage == Stage::Open => self.leaving.push(ConnId(key)),
+                _ => {}
+            }
+        }
+        for (closed, stayed) in changes.closed.iter().zip(stayed) {
+            let (name, gone) = (&closed.name, closed.connections - stayed);
+            let others = if stayed == 0 { String::new() } else { format!("; gone over to another listener: {stayed}") };
+            crate::notice!("Listener {name} was closed; connections closed with it: {gone}{others}.");
+        }
+        let gone = self.leaving.len();
+        for (id, username) in self.broker.connected() {
+            let Some(conn) = self.conns.get(id.0).filter(|conn| !self.slots.is_closed(conn.listener)) else { continue };
+            let anonymous = self.config.anonymous_allowed(self.slots.settings(conn.listener));
+            if !auth::may_connect(username, anonymous) {
+                self.leaving.push(id);
+            }
+        }
+        if self.leaving.len() > gone {
+            let count = self.leaving.len() - gone;
+            crate::notice!("Disconnecting clients that are no longer allowed: {count}.");
+        }
+    }
+
+    /// Closes some of those that have to leave.
+    pub(super) fn close_leaving(&mut self, now: Now) {
+        for _ in 0..CLOSES_PER_TURN {
+            let Some(id) = self.leaving.pop() else { break };
+            self.close(now, id, &CloseReason::NoLongerAllowed);
+        }
     }
 
     /// Publishes every will, tells every client that the broker stops, and closes.

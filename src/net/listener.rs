@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
+use mio::Token;
 use mio::net::{TcpListener, TcpStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -15,6 +16,7 @@ const BACKLOG: i32 = 4096;
 /// A listener could not be opened.
 #[derive(Debug)]
 pub struct ListenError {
+    /// The line that ends a start.
     what: String,
     hint: Option<&'static str>,
 }
@@ -47,10 +49,22 @@ impl fmt::Display for ListenError {
     }
 }
 
+impl ListenError {
+    /// The lines that say which listener a reload could not open, and why.
+    pub(crate) fn of(&self, listener: &Listener) -> String {
+        let why = ["Error: ", "Error creating listener: "].iter().find_map(|start| self.what.strip_prefix(start));
+        let why = why.unwrap_or(&self.what).trim_end_matches('.');
+        let hint = self.hint.map(|hint| format!("\n{hint}")).unwrap_or_default();
+        format!("Error: Listener {} was not opened: {why}.{hint}", listener.name())
+    }
+}
+
 /// One listening socket; a configured listener may have several.
 pub(crate) struct ListenSocket {
     pub(crate) socket: TcpListener,
-    /// Index of the listener in the configuration.
+    /// What its events carry.
+    pub(crate) token: Token,
+    /// The slot of its listener.
     pub(crate) listener: u16,
     pub(crate) port: u16,
     /// There may be more to accept than the last turn took.
@@ -67,8 +81,8 @@ pub(crate) enum Accepted {
 }
 
 impl ListenSocket {
-    /// Opens every socket of a configured listener.
-    pub(crate) fn open(listener: &Listener, index: u16) -> Result<Vec<ListenSocket>, ListenError> {
+    /// Opens every socket of a configured listener. Slot and token are for the caller to fill in.
+    pub(crate) fn open(listener: &Listener) -> Result<Vec<ListenSocket>, ListenError> {
         let mut sockets = Vec::new();
         let mut last = None;
         for addr in addresses(listener)? {
@@ -77,7 +91,7 @@ impl ListenSocket {
                 Ok(socket) => {
                     let port = socket.local_addr().map_or(addr.port(), |local| local.port());
                     log::info!("Opening {family} listen socket on port {port}.");
-                    sockets.push(ListenSocket { socket, listener: index, port, pending: true });
+                    sockets.push(ListenSocket { socket, token: Token(0), listener: 0, port, pending: true });
                 }
                 // A machine without IPv6 still has a broker on "every address", and a metrics page on its loopback address.
                 Err(error)
@@ -97,6 +111,14 @@ impl ListenSocket {
             }
             None => Ok(sockets),
         }
+    }
+
+    /// True when a connection to this address and port of ours could have come in here.
+    pub(crate) fn covers(&self, addr: SocketAddr) -> bool {
+        self.socket.local_addr().is_ok_and(|own| {
+            let ip = own.ip();
+            own.port() == addr.port() && (ip == addr.ip() || (ip.is_unspecified() && ip.is_ipv4() == addr.is_ipv4()))
+        })
     }
 
     pub(crate) fn accept(&self) -> Accepted {
@@ -137,8 +159,8 @@ fn describe(error: &io::Error) -> ListenError {
         None => error.to_string(),
     };
     let hint = (error.kind() == io::ErrorKind::PermissionDenied).then_some(
-        "A port below 1024 needs a right of its own: start as root and let the broker drop it, or give it to the \
-         program with: setcap 'cap_net_bind_service=+ep' /path/to/mosquitto",
+        "A port below 1024 needs a right of its own, and the broker has given up root before it opens listeners. Give \
+         the right to the program with: setcap 'cap_net_bind_service=+ep' /path/to/mosquitto",
     );
     ListenError { what: format!("Error: {text}"), hint }
 }
@@ -197,4 +219,49 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_that_a_reload_could_not_open_is_named_with_the_reason() {
+        let listener = Listener::new(80, Some("127.0.0.1".into()));
+        let named = |error: &ListenError| error.of(&listener);
+        let denied = describe(&io::Error::from_raw_os_error(libc::EACCES));
+        let text = named(&denied);
+        assert!(
+            text.starts_with("Error: Listener 80 on 127.0.0.1 was not opened: Permission denied.\nA port below 1024")
+        );
+        assert!(text.contains("has given up root") && text.contains("setcap 'cap_net_bind_service=+ep'"));
+        for (error, why) in [
+            (describe(&io::Error::from_raw_os_error(libc::EMFILE)), "Too many open files."),
+            (ListenError { what: "Error creating listener: no such name.".into(), hint: None }, "no such name."),
+            (
+                ListenError::too_many(),
+                "At most 1024 listening sockets can be opened.\nEach address that a listener's host name stands for \
+                 counts as one.",
+            ),
+        ] {
+            assert_eq!(named(&error), format!("Error: Listener 80 on 127.0.0.1 was not opened: {why}"));
+        }
+    }
+
+    #[test]
+    fn a_socket_covers_the_addresses_that_lead_to_it() {
+        let addr = |text: &str, port: u16| SocketAddr::new(text.parse().unwrap(), port);
+        for (host, own, other) in [
+            (Some("127.0.0.1"), vec!["127.0.0.1"], vec!["127.0.0.2", "::1"]),
+            (Some("::1"), vec!["::1"], vec!["127.0.0.1"]),
+            (Some("0.0.0.0"), vec!["127.0.0.1", "192.0.2.1"], vec!["::1"]),
+        ] {
+            let sockets = ListenSocket::open(&Listener::new(0, host.map(Into::into))).unwrap();
+            let covered = |ip: &&str, port| sockets.iter().any(|socket| socket.covers(addr(ip, port)));
+            let port = sockets[0].port;
+            assert!(own.iter().all(|ip| covered(ip, port)), "{host:?}");
+            assert!(!other.iter().any(|ip| covered(ip, port)), "{host:?}");
+            assert!(!own.iter().any(|ip| covered(ip, port ^ 1)), "{host:?}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ mod control;
 mod flush;
 mod listener;
 mod read;
+mod slots;
 mod stream;
 
 use std::io;
@@ -14,7 +15,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::broker::{Action, Broker, ConnId};
-use crate::config::{Config, Protocol};
+use crate::config::{Config, Protocol, Sources};
 use crate::os::clock;
 use crate::os::notify::Notifier;
 use crate::os::signals::Signals;
@@ -23,6 +24,7 @@ use crate::slab::{Key, Slab};
 use crate::timer::{Now, Timers};
 use conn::{Conn, Readiness, Stage};
 use listener::{Accepted, ListenSocket};
+use slots::Slots;
 use stream::Stream;
 
 pub use listener::ListenError;
@@ -70,13 +72,14 @@ pub struct EventLoop {
     notifier: Option<Notifier>,
     watchdog_due_ms: Option<u64>,
     config: Config,
-    /// Ports of the command line, for local-only mode after a reload.
-    ports: Vec<u16>,
+    /// What SIGHUP reads again.
+    sources: Sources,
     broker: Broker,
     api: Api,
     listeners: Vec<ListenSocket>,
-    /// Open connections of each configured listener.
-    connections: Vec<u32>,
+    slots: Slots,
+    /// Connections that a reload leaves no place for; some of them are closed in each turn.
+    leaving: Vec<ConnId>,
     conns: Slab<Conn>,
     timers: Timers,
     ready: Vec<ConnId>,
@@ -132,7 +135,7 @@ impl EventLoop {
     /// Opens every listener. Nothing is served before [`EventLoop::run`].
     pub fn new(
         config: Config,
-        ports: Vec<u16>,
+        sources: Sources,
         signals: Signals,
         notifier: Option<Notifier>,
         hash_keys: [u64; 2],
@@ -153,9 +156,10 @@ impl EventLoop {
             broker,
             api: Api::default(),
             listeners: Vec::new(),
-            connections: Vec::new(),
+            slots: Slots::default(),
+            leaving: Vec::new(),
             config,
-            ports,
+            sources,
             conns: Slab::new(),
             timers: Timers::default(),
             ready: Vec::new(),
@@ -208,6 +212,7 @@ impl EventLoop {
         let now_ms = clock::now().mono_ms;
         let work = !self.ready.is_empty()
             || !self.to_flush.is_empty()
+            || !self.leaving.is_empty()
             || self.broker.has_dirty()
             || self.api.is_busy()
             || (self.accept_paused_until_ms.is_none() && self.listeners.iter().any(|listener| listener.pending));
@@ -244,6 +249,7 @@ impl EventLoop {
         if self.batch.iter().any(|event| event.token == SIGNALS) {
             self.take_signals(now);
         }
+        self.close_leaving(now);
         let batch = std::mem::take(&mut self.batch);
         for event in &batch {
             match self.listener_of(event.token) {
@@ -257,7 +263,9 @@ impl EventLoop {
     }
 
     fn listener_of(&self, token: Token) -> Option<usize> {
-        token.0.checked_sub(FIRST_LISTENER).filter(|at| *at < self.listeners.len())
+        // The tokens of connections are all below; events of listeners are few.
+        token.0.checked_sub(FIRST_LISTENER)?;
+        self.listeners.iter().position(|listener| listener.token == token)
     }
 
     fn conn_event(&mut self, now: Now, event: Event) {
@@ -317,8 +325,8 @@ impl EventLoop {
 
     /// What only the loop knows.
     fn figures(&self) -> LoopFigures {
-        let ports = self.config.listeners.iter().map(|listener| listener.port);
-        LoopFigures { listeners: ports.zip(self.connections.iter().copied()).collect() }
+        let listeners = self.config.listeners.iter();
+        LoopFigures { listeners: listeners.map(|l| (l.port, self.slots.connections_of(l))).collect() }
     }
 
     /// Does what the core wants done: connections to close, requests to take.
@@ -404,12 +412,11 @@ impl EventLoop {
 
     fn welcome(&mut self, now: Now, at: usize, stream: Stream, peer: Peer) {
         let (index, port) = (self.listeners[at].listener, self.listeners[at].port);
-        let open = self.connections[usize::from(index)];
-        let listener = &self.config.listeners[usize::from(index)];
-        let client = listener.protocol == Protocol::Mqtt;
-        self.broker.stats.sockets += u64::from(client);
         let global = self.config.global.global_max_connections;
-        if listener.max_connections.is_some_and(|max| open >= max)
+        let listener = self.slots.settings(index);
+        let client = listener.protocol != Protocol::Metrics;
+        self.broker.stats.sockets += u64::from(client);
+        if listener.max_connections.is_some_and(|max| self.slots.connections_of(listener) >= max)
             || global.is_some_and(|max| self.conns.len() >= max as usize)
         {
             if self.config.global.connection_messages {
@@ -437,7 +444,7 @@ impl EventLoop {
             self.conns.remove(key);
             return;
         }
-        self.connections[usize::from(index)] += 1;
+        self.slots.connected(index);
         self.broker.stats.open_sockets += u64::from(client);
         self.arm(ConnId(key));
     }
@@ -477,7 +484,7 @@ impl EventLoop {
             out: &mut out,
             conn: id,
             config: &self.config,
-            listener: &self.config.listeners[usize::from(conn.listener)],
+            listener: self.slots.settings(conn.listener),
             budget: given,
         };
         let result = act(&mut conn.endpoint, &mut turn);

@@ -186,9 +186,7 @@ impl EventLoop {
     fn drop_conn(&mut self, id: ConnId) {
         let Some(conn) = self.conns.get_mut(id.0).filter(|conn| conn.stage != Stage::Closed) else { return };
         conn.stage = Stage::Closed;
-        if let Some(open) = self.connections.get_mut(usize::from(conn.listener)) {
-            *open = open.saturating_sub(1);
-        }
+        self.slots.disconnected(conn.listener);
         self.graveyard.push(id);
     }
 }

@@ -58,6 +58,8 @@ pub struct Server {
     /// The largest packet the client takes; 0 is unlimited.
     max_packet_out: u32,
     keepalive_s: u16,
+    /// Aliases the client may use: what it was told holds for the connection.
+    aliases_in: u16,
     /// Aliases the broker may use towards the client.
     aliases_out: u16,
     version: ProtocolVersion,
@@ -107,6 +109,7 @@ impl Server {
             peer,
             max_packet_out: 0,
             keepalive_s: CONNECT_KEEPALIVE_S,
+            aliases_in: 0,
             aliases_out: 0,
             version: ProtocolVersion::V311,
             unsendable: false,

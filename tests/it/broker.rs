@@ -37,12 +37,13 @@ impl Log {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a line contains `text`. False when the time is up or the broker has closed its log.
-    fn wait_for(&self, text: &str, limit: Duration) -> bool {
+    /// Waits until a line behind the first `from` contains `text`. False when the time is up or the broker has closed its
+    /// log.
+    fn wait_for(&self, from: usize, text: &str, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         let mut state = self.lock();
         loop {
-            if state.lines.iter().any(|line| line.contains(text)) {
+            if state.lines.iter().skip(from).any(|line| line.contains(text)) {
                 return true;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -78,6 +79,15 @@ impl Broker {
         Broker::start_command(lines, || {
             let mut command = Command::new("sh");
             command.arg("-c").arg(format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")).arg(program());
+            command
+        })
+    }
+
+    /// As [`Broker::start_with`], with `-p` for a port that counts when no listener is configured.
+    pub(crate) fn start_with_local_port(lines: &str, port: u16) -> Broker {
+        Broker::start_command(lines, || {
+            let mut command = Command::new(program());
+            command.args(["-p", &port.to_string()]);
             command
         })
     }
@@ -143,7 +153,8 @@ impl Broker {
         let deadline = Instant::now() + START_LIMIT;
         loop {
             // The log line is the signal; a connection is the proof for a broker that words it differently.
-            if broker.log.wait_for(" running", Duration::from_millis(100)) && TcpStream::connect(broker.addr()).is_ok()
+            if broker.log.wait_for(0, " running", Duration::from_millis(100))
+                && TcpStream::connect(broker.addr()).is_ok()
             {
                 return Ok(broker);
             }
@@ -184,7 +195,34 @@ impl Broker {
 
     /// Waits until a line of the log contains `text`, and fails the test with the whole log when it does not come.
     pub(crate) fn wait_for_log(&self, text: &str, limit: Duration) {
-        assert!(self.log.wait_for(text, limit), "no {text:?} in the log:\n{}", self.log_text());
+        assert!(self.log.wait_for(0, text, limit), "no {text:?} in the log:\n{}", self.log_text());
+    }
+
+    /// How many lines the log has, to wait for those that follow.
+    pub(crate) fn log_mark(&self) -> usize {
+        self.log.lock().lines.len()
+    }
+
+    /// As [`Broker::wait_for_log`], for lines behind the first `mark`.
+    pub(crate) fn wait_for_log_after(&self, mark: usize, text: &str, limit: Duration) {
+        assert!(self.log.wait_for(mark, text, limit), "no {text:?} in the log:\n{}", self.log_text());
+    }
+
+    /// The lines behind the first `mark`.
+    pub(crate) fn log_after(&self, mark: usize) -> String {
+        self.log.lock().lines[mark..].join("\n")
+    }
+
+    /// Its directory: the configuration file `mosquitto.conf` is there.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    /// The number of descriptors below `limit` that the process has open. It may have inherited some above.
+    pub(crate) fn descriptors(&self, limit: usize) -> usize {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.child.id())).into_iter().flatten();
+        let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<usize>().ok());
+        numbers.filter(|number| *number < limit).count()
     }
 
     /// The log so far.

@@ -14,6 +14,7 @@ mod limits;
 mod metrics;
 mod packet_cases;
 mod paho;
+mod reload;
 mod rumqttc_clients;
 mod script;
 mod stream;

@@ -9,7 +9,6 @@ use crate::config::store::{self, done, limit, listener, set};
 pub(super) const ROWS: &[OptionRow] = &[
     row("accept_protocol_versions", Listener, Kind::Words("3, 4, 5", listener::accept_protocol_versions), "3, 4, 5"),
     row("bind_address", Global, Kind::Text("host", listener::bind_address), "none")
-        .fixed()
         .once()
         .deprecated("Use 'listener' instead."),
     row(
@@ -18,7 +17,6 @@ pub(super) const ROWS: &[OptionRow] = &[
         Kind::Text("interface", |p, v| set(&mut p.listener().bind_interface, Some(v.into()))),
         "none",
     )
-    .fixed()
     .once(),
     row(
         "cafile",
@@ -70,7 +68,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         "none",
     )
     .needs(Feature::Tls),
-    row("listener", Global, Kind::Words("port [host]", listener::listener), "none").fixed(),
+    row("listener", Global, Kind::Words("port [host]", listener::listener), "none"),
     row(
         "listener_allow_anonymous",
         Listener,
@@ -99,14 +97,13 @@ pub(super) const ROWS: &[OptionRow] = &[
     ),
     row("mount_point", Listener, Kind::Text("topic prefix", listener::mount_point), "none"),
     row("plugin_use", Listener, text(listener::plugin_use), "none").fixed().needs(Feature::Plugins),
-    row("port", Global, int(0, 65535, "port", listener::port), "1883").fixed().deprecated("Use 'listener' instead."),
+    row("port", Global, int(0, 65535, "port", listener::port), "1883").deprecated("Use 'listener' instead."),
     row(
         "protocol",
         ListenerOrDefault,
         Kind::Choice(&["mqtt", "websockets", "http_api", "metrics"], listener::protocol),
         "mqtt",
-    )
-    .fixed(),
+    ),
     row(
         "proxy_protocol_v2_require_tls",
         Listener,
@@ -122,7 +119,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         "false",
     )
     .needs(Feature::Tls),
-    row("socket_domain", ListenerOrDefault, Kind::Choice(&["ipv4", "ipv6"], listener::socket_domain), "none").fixed(),
+    row("socket_domain", ListenerOrDefault, Kind::Choice(&["ipv4", "ipv6"], listener::socket_domain), "none"),
     row("tls_engine", ListenerOrDefault, text(|_, _| done()), "none").fixed().once().needs(Feature::TlsEngine),
     row("tls_engine_kpass_sha1", ListenerOrDefault, text(listener::engine_password), "none")
         .fixed()

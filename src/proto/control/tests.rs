@@ -44,7 +44,7 @@ impl World {
             expiry_s,
             version: ProtocolVersion::V5,
             bridge: false,
-            window: 20,
+            receive_maximum: Some(20),
             will,
         };
         (self.broker.connect(self.now, request).unwrap().session, conn)

@@ -116,7 +116,7 @@ impl Server {
             expiry_s,
             version: connect.version,
             bridge: connect.bridge,
-            window: connect.receive_maximum.unwrap_or(global.max_inflight_messages),
+            receive_maximum: connect.receive_maximum,
             will: connect.will.as_ref().map(|will| own_will(turn, will)),
         };
         let connected = turn.broker.connect(turn.now, request).map_err(|refused| match refused {
@@ -128,6 +128,7 @@ impl Server {
         self.phase = Phase::Live(connected.session);
         self.keepalive_s = server_keepalive.unwrap_or(connect.keepalive);
         self.max_packet_out = connect.max_packet_size.unwrap_or(0);
+        self.aliases_in = listener.max_topic_alias;
         self.aliases_out = connect.topic_alias_maximum.min(listener.max_topic_alias_broker);
         let present = connected.present && connect.version != ProtocolVersion::V31;
         let announcement = self.announcement(turn, connect, client_id, username, present);

@@ -83,7 +83,7 @@ impl Server {
             None => Cow::Borrowed(publish.topic),
         };
         let Some(alias) = publish.topic_alias else { return Ok(mounted()) };
-        if alias > turn.listener.max_topic_alias {
+        if alias > self.aliases_in {
             log::info!(
                 "Protocol error from {}: PUBLISH invalid topic alias ({alias}).",
                 turn.broker.client_id(session)

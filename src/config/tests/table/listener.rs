@@ -15,12 +15,10 @@ pub(super) const CASES: &[Case] = &[
     case("bind_address", Global, "none")
         .good(&[("localhost", |c| c.listeners.is_empty())])
         .bad(&[("", "Empty 'default listener bind_address' value in configuration.")])
-        .once()
-        .restart(),
+        .once(),
     case("bind_interface", ListenerOrDefault, "none")
         .good(&[("lo", |c| l(c).bind_interface.as_deref() == Some("lo"))])
-        .once()
-        .restart(),
+        .once(),
     case("cafile", Listener, "none").after("listener 1\n").good(&[
         ("a", |c| l(c).tls.cafile.as_deref() == Some("a".as_ref())),
         ("b", |c| l(c).tls.cafile.as_deref() == Some("b".as_ref())),
@@ -92,7 +90,6 @@ pub(super) const CASES: &[Case] = &[
                 "Path to unix socket is too long \"/00000000/00000000/00000000/00000000/00000000/00000000/00000000/00000000/00000000/00000000/00000000/00000000\".",
             ),
         ])
-        .restart()
         .adds(),
     case("listener_allow_anonymous", Listener, "none").good(&[
         ("true", |c| l(c).allow_anonymous == Some(true)),
@@ -145,8 +142,7 @@ pub(super) const CASES: &[Case] = &[
         .adds(),
     case("port", Global, "1883")
         .good(&[("5", |c| c.listeners.is_empty()), ("65535", |c| c.listeners.is_empty())])
-        .bad(&[("0", "Invalid 'port' value (0)."), ("-1", "Invalid 'port' value (-1).")])
-        .restart(),
+        .bad(&[("0", "Invalid 'port' value (0)."), ("-1", "Invalid 'port' value (-1).")]),
     case("protocol", ListenerOrDefault, "mqtt")
         .good(&[
             ("websockets", |c| l(c).protocol == Protocol::Websockets),
@@ -154,8 +150,7 @@ pub(super) const CASES: &[Case] = &[
             ("http_api", |c| l(c).protocol == Protocol::Mqtt),
             ("mqtt", |c| l(c).protocol == Protocol::Mqtt),
         ])
-        .bad(&[("mqttsn", "Invalid 'protocol' value (mqttsn).")])
-        .restart(),
+        .bad(&[("mqttsn", "Invalid 'protocol' value (mqttsn).")]),
     case("proxy_protocol_v2_require_tls", Listener, "false").good(&[
         ("true", |c| l(c).proxy_protocol_v2_require_tls),
         ("false", |c| !l(c).proxy_protocol_v2_require_tls),
@@ -177,8 +172,7 @@ pub(super) const CASES: &[Case] = &[
         .bad(&[
             ("", "Empty 'start_type' value in configuration."),
             ("nothing", "Invalid 'socket_domain' value 'nothing' in configuration."),
-        ])
-        .restart(),
+        ]),
     case("tls_engine", ListenerOrDefault, "none").good(&[("pkcs11", |_| true)]).once().restart(),
     case("tls_engine_kpass_sha1", ListenerOrDefault, "none")
         .good(&[("0123456789abcdefABCD0123456789abcdef0123", |_| true)])

@@ -1,0 +1,64 @@
+//! What new options do to the sessions there are. Most options are read when they are needed and need nothing here.
+
+use super::changes::Change;
+use super::deliver::mark_dirty;
+use super::lifecycle::Sweep;
+use super::session::{Attachment, NEVER};
+use super::{Broker, ConnId};
+use crate::config::Global;
+use crate::timer::Now;
+
+impl Broker {
+    /// Puts new options in force; they apply to what exists.
+    pub fn set_settings(&mut self, settings: Global, now: Now) {
+        let old = std::mem::replace(&mut self.settings, settings);
+        let new = &self.settings;
+        if new.retain_expiry_interval != old.retain_expiry_interval {
+            self.sweep = Sweep::new(new, now);
+        }
+        if let Some(cap) = new.persistent_client_expiration {
+            self.cap_sessions(now, cap);
+        }
+        let limits = |settings: &Global| (settings.max_inflight_messages, settings.max_inflight_bytes);
+        if limits(&self.settings) != limits(&old) {
+            self.wake_queues();
+        }
+        self.follow_sys(&old);
+    }
+
+    /// Lets every session end by the new `persistent_client_expiration` at the latest. For one that is offline the time
+    /// counts from when its client left; where that is not known, because it was to stay for ever, from now. A cap
+    /// that was lifted does not bring back what clients once asked for.
+    fn cap_sessions(&mut self, now: Now, cap: u32) {
+        for id in self.sessions.ids() {
+            let Some(session) = self.sessions.get_mut(id).filter(|session| session.expiry_s > cap) else { continue };
+            let left_ms = match session.expiry_s {
+                NEVER => now.mono_ms,
+                s => session.ends_ms.saturating_sub(u64::from(s) * 1000),
+            };
+            session.expiry_s = cap;
+            self.changes.record(|| Change::Session(id));
+            if session.attachment == Attachment::Offline {
+                session.ends_ms = left_ms.saturating_add(u64::from(cap) * 1000);
+                self.arm(id);
+            }
+        }
+    }
+
+    /// Flushes what may have waited for a smaller window.
+    fn wake_queues(&mut self) {
+        for id in self.sessions.ids() {
+            if let Some(session) = self.sessions.get_mut(id).filter(|session| session.flow.is_some()) {
+                mark_dirty(&mut self.dirty, session);
+            }
+        }
+    }
+
+    /// Everyone who is connected: the connection and the user name given.
+    pub fn connected(&self) -> impl Iterator<Item = (ConnId, Option<&str>)> {
+        self.sessions.iter().filter_map(|(_, session)| Some((session.conn()?, session.username())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+//! What a listener means, in one line: where it is, what is spoken there, and who may connect.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::{Config, Listener, Protocol, TlsOptions};
+
+/// Where clients of a listener can come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reach {
+    /// This machine only.
+    Loopback,
+    /// Other machines too, as far as this can be told from the configuration.
+    Network,
+}
+
+impl Listener {
+    /// The listener's port and address, as messages name it: `1883 on all addresses`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        if let Some(path) = &self.unix_path {
+            return format!("{}", path.display());
+        }
+        let place = match (&self.host, &self.bind_interface) {
+            (Some(host), None) => host.clone(),
+            (Some(host), Some(interface)) => format!("{host} of {interface}"),
+            (None, Some(interface)) => format!("all addresses of {interface}"),
+            (None, None) if self.protocol == Protocol::Metrics => "this machine".into(),
+            (None, None) => "all addresses".into(),
+        };
+        format!("{} on {place}", self.port)
+    }
+
+    fn reach(&self) -> Reach {
+        if self.unix_path.is_some() {
+            return Reach::Loopback;
+        }
+        let own = |host: &str| {
+            host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+        };
+        // The loopback interface has this name on Linux.
+        let loopback = self.host.as_deref().is_some_and(own) || self.bind_interface.as_deref() == Some("lo");
+        if loopback { Reach::Loopback } else { Reach::Network }
+    }
+}
+
+impl TlsOptions {
+    /// How clients are protected on the way, and who vouches for them.
+    fn describe(&self) -> String {
+        match (&self.certfile, self.require_certificate) {
+            (None, _) => "no TLS".into(),
+            (Some(_), false) => "TLS".into(),
+            (Some(_), true) => "TLS with client certificates".into(),
+        }
+    }
+}
+
+impl Config {
+    /// The line that says what `listener` is, logged when it is opened and when a reload changes it: what is spoken, how it
+    /// is protected on the way, who may connect, and what they see.
+    #[must_use]
+    pub fn describe(&self, listener: &Listener) -> String {
+        let protocol = match listener.protocol {
+            Protocol::Mqtt => "mqtt",
+            Protocol::Websockets => "websockets",
+            Protocol::Metrics => "metrics",
+        };
+        let mut parts = vec![protocol.to_string(), listener.tls.describe()];
+        parts.extend(self.who(listener));
+        parts.extend(listener.mount_point.as_ref().map(|mount| format!("mount point {mount}")));
+        format!("Listener {}: {}.", listener.name(), parts.join(", "))
+    }
+
+    /// Who may connect to `listener`, and what decides what they may do there.
+    fn who(&self, listener: &Listener) -> Vec<String> {
+        // Figures to read; nobody is asked for a name.
+        if listener.protocol == Protocol::Metrics {
+            return vec!["anybody".into()];
+        }
+        let anonymous = if self.anonymous_allowed(listener) { "yes" } else { "no" };
+        let (passwords, acl) = match self.global.per_listener_settings {
+            true => (&listener.password_file, &listener.acl_file),
+            false => (&self.global.password_file, &self.global.acl_file),
+        };
+        let file = |path: &Option<PathBuf>| path.as_ref().map_or("none".into(), |path| path.display().to_string());
+        vec![format!("anonymous {anonymous}"), format!("passwords {}", file(passwords)), format!("acl {}", file(acl))]
+    }
+
+    /// A warning, with the remedy, when anybody who reaches `listener` from another machine may do everything.
+    #[must_use]
+    pub fn exposure(&self, listener: &Listener) -> Option<String> {
+        let open = listener.protocol != Protocol::Metrics && self.anonymous_allowed(listener);
+        (open && listener.reach() == Reach::Network).then(|| {
+            format!(
+                "Warning: Anybody who reaches listener {} may connect, read and publish without a password. Set \
+                 'allow_anonymous false' and a 'password_file', or bind it to 127.0.0.1.",
+                listener.name()
+            )
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_is_described_and_an_open_one_is_warned_about() {
+        for (text, line, warned) in [
+            ("", "1883 on 127.0.0.1: mqtt, no TLS, anonymous yes, passwords none, acl none.", false),
+            ("listener 1883", "1883 on all addresses: mqtt, no TLS, anonymous no, passwords none, acl none.", false),
+            (
+                "listener 1883\nallow_anonymous true",
+                "1883 on all addresses: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                true,
+            ),
+            (
+                "listener 1 192.0.2.1\nlistener_allow_anonymous true\nmount_point m/",
+                "1 on 192.0.2.1: mqtt, no TLS, anonymous yes, passwords none, acl none, mount point m/.",
+                true,
+            ),
+            (
+                "listener 1 0.0.0.0\nallow_anonymous true",
+                "1 on 0.0.0.0: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                true,
+            ),
+            (
+                "listener 1 localhost\nallow_anonymous true",
+                "1 on localhost: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                false,
+            ),
+            (
+                "listener 1 ::1\nallow_anonymous true",
+                "1 on ::1: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                false,
+            ),
+            (
+                "port 1883\nbind_interface lo\nallow_anonymous true",
+                "1883 on all addresses of lo: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                false,
+            ),
+            (
+                "listener 1 192.0.2.1\nbind_interface eth0\nallow_anonymous true",
+                "1 on 192.0.2.1 of eth0: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                true,
+            ),
+            (
+                "allow_anonymous true\nlistener 1\nlistener_allow_anonymous false",
+                "1 on all addresses: mqtt, no TLS, anonymous no, passwords none, acl none.",
+                false,
+            ),
+            (
+                "per_listener_settings true\nlistener 1\nallow_anonymous true",
+                "1 on all addresses: mqtt, no TLS, anonymous yes, passwords none, acl none.",
+                true,
+            ),
+        ] {
+            let config = Config::parse_str("a.conf", text).unwrap_or_else(|e| panic!("{e}")).config.finish(&[]).config;
+            let listener = &config.listeners[0];
+            assert_eq!(config.describe(listener), format!("Listener {line}"), "{text}");
+            assert_eq!(config.exposure(listener).is_some(), warned, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_page_for_readers_is_described_without_users() {
+        let config = Config::local_only(&[]);
+        let listener = Listener { protocol: Protocol::Metrics, ..Listener::new(9, None) };
+        assert_eq!(config.describe(&listener), "Listener 9 on this machine: metrics, no TLS, anybody.");
+        assert_eq!(config.exposure(&listener), None);
+    }
+}
