@@ -13,7 +13,7 @@ use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES};
 use crate::net::{EventLoop, ListenError};
 use crate::os::notify::Notifier;
 use crate::os::pidfile::PidFile;
-use crate::os::signals::Signals;
+use crate::os::signals::{self, Signals};
 use crate::os::umask::UmaskError;
 use crate::os::users::{self, Identity, UserError};
 use crate::os::{daemon, limits, private_file, random, umask};
@@ -125,6 +125,8 @@ fn print(text: &str) {
 
 /// Everything after the command line, up to the end of the process.
 fn run(arguments: &Arguments) -> Result<(), StartError> {
+    // First, so that no signal finds the process without a handler, which would end it.
+    let signals = Signals::install().map_err(StartError::Signals)?;
     let config = read_config(&arguments.config_files, &arguments.ports)?;
     let environment = users::Environment::of_process();
     match users::drop_privileges(&config.global.user, &environment).map_err(StartError::User)? {
@@ -152,7 +154,7 @@ fn run(arguments: &Arguments) -> Result<(), StartError> {
         warn!("Warning: The service manager cannot be told about the start: {error}");
         None
     });
-    serve(config, &arguments.ports, notifier)
+    serve(config, &arguments.ports, signals, notifier)
 }
 
 /// The lines that say what was started.
@@ -176,13 +178,15 @@ fn greet(config: &Config) {
 }
 
 /// Opens the listeners and runs the event loop until a signal ends it.
-fn serve(config: Config, ports: &[u16], notifier: Option<Notifier>) -> Result<(), StartError> {
-    let signals = Signals::install().map_err(StartError::Signals)?;
+fn serve(config: Config, ports: &[u16], signals: Signals, notifier: Option<Notifier>) -> Result<(), StartError> {
     let hash_keys = [random::seed(), random::seed()];
     let mut event_loop =
         EventLoop::new(config, ports.to_vec(), signals, notifier, hash_keys).map_err(StartError::Listen)?;
+    signals::handle_termination().map_err(StartError::Signals)?;
     info!("{} running", cli::VERSION);
-    event_loop.run().map_err(StartError::Poll)
+    let result = event_loop.run().map_err(StartError::Poll);
+    logging::finish();
+    result
 }
 
 /// Reads the configuration files one on top of the other and logs what they have to say.

@@ -338,6 +338,14 @@ impl DecodeError {
         use DecodeError as E;
         use PacketType as P;
         Some(match self {
+            // The first byte of a TLS handshake.
+            E::FirstNotConnect(0x16) => LogLine {
+                severity: Severity::Notice,
+                before: "Client from ",
+                who: Who::AddressPort,
+                after: " appears to be using TLS to connect to a non-TLS listener.",
+                detail: false,
+            },
             E::FirstNotConnect(_) => LogLine::protocol_error(Who::AddressPort),
             E::SecondConnect => LogLine {
                 severity: Severity::Notice,
