@@ -11,6 +11,7 @@ mod limits;
 mod packet_cases;
 mod paho;
 mod rumqttc_clients;
+mod running;
 mod script;
 mod stream;
 mod tokens;
