@@ -88,7 +88,7 @@ fn a_start_that_hangs_can_be_ended() {
 #[test]
 fn signals_do_what_the_manual_says() {
     let directory = directory("signals");
-    let path = config(&directory, &format!("listener {} 127.0.0.1\n", free_port()));
+    let path = config(&directory, &format!("listener {} 127.0.0.1\ndhparamfile x\n", free_port()));
     let mut broker = Running::start(broker().arg("-c").arg(&path));
     broker.wait_for(&running());
     broker.signal("PIPE");
@@ -97,6 +97,8 @@ fn signals_do_what_the_manual_says() {
     broker.signal("USR2");
     broker.signal("HUP");
     broker.wait_for("Reloading config.");
+    // The file was read.
+    broker.wait_for("dhparamfile is no longer required.");
     fs::write(&path, "no_such_option 1\n").unwrap();
     broker.signal("HUP");
     broker.wait_for("The configuration was not reloaded");
@@ -570,4 +572,16 @@ fn a_client_cannot_forge_a_line_of_the_log() {
         assert!(!line.contains(|c: char| c.is_control() && c != '\t'), "{line:?}");
     }
     let _ = std::io::stderr().flush();
+}
+
+#[test]
+fn the_manual_is_well_formed() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/man/mosquitto.8");
+    match Command::new("mandoc").args(["-Tlint", page]).output() {
+        Ok(output) => assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout)),
+        Err(_) => match Command::new("man").args(["--warnings", "-l", page]).stdin(Stdio::null()).output() {
+            Ok(output) => assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr)),
+            Err(_) => note("neither mandoc nor man here: skipped"),
+        },
+    }
 }

@@ -159,7 +159,7 @@ fn a_flood_is_summed_up_in_every_destination() {
     let mut sink = configured(&config, Verbosity::Configured);
     let at = |ms| Now { mono_ms: (1u64 << 32) + ms, wall_s: WALL_S };
     let place = Place { file: "a.rs", line: 1 };
-    let mut flood = |sink: &mut Sink, kind, lines: u32| {
+    let flood = |sink: &mut Sink, kind, lines: u32| {
         let mut written = Vec::new();
         for _ in 0..lines {
             sink.log(place, kind, format_args!("{}", "x".repeat(200)), at(0));
