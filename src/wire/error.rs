@@ -338,8 +338,8 @@ impl DecodeError {
         use DecodeError as E;
         use PacketType as P;
         Some(match self {
-            // The first byte of a TLS handshake.
-            E::FirstNotConnect(0x16) => LogLine {
+            // Read as MQTT, a ClientHello (16 03 01 and the length of the record) is a CONNECT whose name is that long.
+            E::Connect(ConnectFault::NameLength(0x100..=0x1ff)) => LogLine {
                 severity: Severity::Notice,
                 before: "Client from ",
                 who: Who::AddressPort,

@@ -498,7 +498,7 @@ fn faults_have_the_log_lines_of_the_original() {
     for (error, text, ending) in [
         (E::FirstNotConnect(0x30), "Protocol error from ADDR:PORT: First packet not CONNECT (30).", "protocol error."),
         (
-            E::FirstNotConnect(0x16),
+            E::Connect(C::NameLength(0x102)),
             "Client from ADDR:PORT appears to be using TLS to connect to a non-TLS listener.",
             "protocol error.",
         ),

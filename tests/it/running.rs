@@ -585,3 +585,31 @@ fn the_manual_is_well_formed() {
         },
     }
 }
+
+#[test]
+fn tls_on_a_plain_port_is_named() {
+    let broker = Broker::start();
+    let mut hello = Client::open(broker.addr());
+    // A record of type handshake, TLS 1.0 as every ClientHello says, 512 bytes of which the first come.
+    hello.send(&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3]);
+    let line = format!(
+        "Client from 127.0.0.1:{} appears to be using TLS to connect to a non-TLS listener.",
+        hello.local_port()
+    );
+    broker.wait_for_log(&line, DEADLINE);
+}
+
+#[test]
+fn without_connection_messages_only_faults_are_logged() {
+    let broker = Broker::start_with("connection_messages false");
+    let mut foreign = Client::open(broker.addr());
+    foreign.send(b"\x10\x0d\x00\x04MQXX\x04\x02\x00\x3c\x00\x01a");
+    let _ = foreign.recv(1);
+    let mut first = Client::connect(broker.addr(), 5, "visitor");
+    first.send(&[0x62, 2, 0, 0]);
+    broker.wait_for_log("Protocol error from visitor: PUBREL with mid = 0.", DEADLINE);
+    let log = broker.log_text();
+    for text in ["New connection", "New client", "disconnected", "invalid protocol"] {
+        assert!(!log.contains(text), "{text}: {log}");
+    }
+}
