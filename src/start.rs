@@ -11,6 +11,7 @@ use log::{error, info, warn};
 use crate::cli::{self, Action, Arguments, CliError};
 use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES};
 use crate::net::{EventLoop, ListenError};
+use crate::os::errors::describe;
 use crate::os::notify::Notifier;
 use crate::os::pidfile::PidFile;
 use crate::os::signals::{self, Signals};
@@ -63,13 +64,13 @@ impl fmt::Display for StartError {
             StartError::Config(error) => error.fmt(f),
             StartError::User(error) => error.fmt(f),
             StartError::Umask(error) => error.fmt(f),
-            StartError::Daemon(error) => write!(f, "Error: Unable to go to the background: {error}"),
+            StartError::Daemon(error) => write!(f, "Error: Unable to go to the background: {}", describe(error)),
             StartError::PidFile(path, error) => {
-                write!(f, "Error: Unable to write pid file {}: {error}", path.display())
+                write!(f, "Error: Unable to write pid file {}: {}", path.display(), describe(error))
             }
-            StartError::Signals(error) => write!(f, "Error: Unable to handle signals: {error}"),
+            StartError::Signals(error) => write!(f, "Error: Unable to handle signals: {}", describe(error)),
             StartError::Listen(error) => error.fmt(f),
-            StartError::Poll(error) => write!(f, "Error: Unable to wait for events: {error}"),
+            StartError::Poll(error) => write!(f, "Error: Unable to wait for events: {}", describe(error)),
         }
     }
 }
@@ -148,10 +149,10 @@ fn run(arguments: &Arguments) -> Result<(), StartError> {
     logging::init(&config.global.log, arguments.verbosity);
     greet(&config);
     if let Err(error) = limits::raise_open_files() {
-        warn!("Warning: Unable to raise the limit of open files: {error}");
+        warn!("Warning: Unable to raise the limit of open files: {}", describe(&error));
     }
     let notifier = Notifier::from_environment().unwrap_or_else(|error| {
-        warn!("Warning: The service manager cannot be told about the start: {error}");
+        warn!("Warning: The service manager cannot be told about the start: {}", describe(&error));
         None
     });
     serve(config, &arguments.ports, signals, notifier)

@@ -97,6 +97,7 @@ impl EventLoop {
     /// Tells the service manager that the broker serves.
     pub(super) fn say_ready(&self) {
         if let Some(error) = self.notifier.as_ref().and_then(|notifier| notifier.ready().err()) {
+            let error = crate::os::errors::describe(&error);
             log::warn!("Warning: The service manager cannot be told that the broker is ready: {error}");
         }
     }

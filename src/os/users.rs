@@ -4,6 +4,8 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io;
 
+use super::errors::describe;
+
 /// Who the broker runs as after [`drop_privileges`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
@@ -54,7 +56,9 @@ impl fmt::Display for UserError {
             }
             UserError::BadId(name, text) => write!(f, "Error: {name} not a valid ID '{text}'"),
             UserError::NegativeId(name) => write!(f, "Error: {name} must not be negative"),
-            UserError::Refused(what, error) => write!(f, "Error: Unable to drop privileges, {what}: {error}"),
+            UserError::Refused(what, error) => {
+                write!(f, "Error: Unable to drop privileges, {what}: {}", describe(error))
+            }
         }
     }
 }

@@ -205,7 +205,7 @@ fn exit_statuses_are_the_original_ones() {
         ("listener 1 no-such-host.invalid".into(), 1, "Error creating listener: "),
         ("no_such_option 1".into(), 3, "no_such_option"),
         ("listener 0x".into(), 3, "Error: "),
-        (format!("pid_file {}/none/pid", directory.display()), 14, "Error: Unable to write pid file"),
+        (format!("pid_file {}/none/pid", directory.display()), 14, "/none/pid: No such file or directory"),
     ];
     if started_as_root() {
         cases.push(("user no-such-user-here".into(), 3, "Error: Unable to drop privileges to 'no-such-user-here'"));
