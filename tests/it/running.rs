@@ -613,3 +613,34 @@ fn without_connection_messages_only_faults_are_logged() {
         assert!(!log.contains(text), "{text}: {log}");
     }
 }
+
+#[test]
+fn a_line_goes_to_every_destination() {
+    let directory = directory("destinations");
+    let (stdout, file) = (directory.join("stdout"), directory.join("file"));
+    let lines = format!(
+        "log_dest stdout\nlog_dest stderr\nlog_dest topic\nlog_dest syslog\nlog_dest file {}\nlog_timestamp false\n",
+        file.display()
+    );
+    let broker = Broker::start_with_stdout(&lines, &stdout);
+    let mut reader = Client::connect(broker.addr(), 4, "reader");
+    reader.send(b"\x82\x16\x00\x01\x00\x11$SYS/broker/log/N\x00");
+    assert_eq!(reader.recv(5).unwrap(), b"\x90\x03\x00\x01\x00");
+    let visitor = Client::connect(broker.addr(), 4, "visitor");
+    let line = format!("New client connected from 127.0.0.1:{} as visitor (p4, c1, k60).", visitor.local_port());
+    broker.wait_for_log(&line, DEADLINE);
+    for path in [&stdout, &file] {
+        let has = || fs::read_to_string(path).is_ok_and(|text| text.lines().any(|logged| logged == line));
+        wait_until("the line is there", has);
+    }
+    let start = Instant::now();
+    while cfg!(feature = "sys-tree") {
+        let packet = reader.packet();
+        assert_eq!(packet[0], 0x30, "QoS 0 as subscribed, not retained");
+        if packet.ends_with(line.as_bytes()) {
+            break;
+        }
+        assert!(start.elapsed() < DEADLINE, "never published");
+    }
+    fs::remove_dir_all(directory).unwrap();
+}
