@@ -403,9 +403,12 @@ fn with_log_file(directory: &Path, logged: &Path, environment: &[(&str, &str)]) 
     let user = if started_as_root() { "user nobody\n" } else { "" };
     let port = free_port();
     let path = config(directory, &format!("{user}listener {port} 127.0.0.1\nlog_dest file {}\n", logged.display()));
-    let mut broker = Running::start(broker().arg("-c").arg(&path).envs(environment.iter().copied()));
-    let addr: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
-    wait_until("the broker listens", || TcpStream::connect(addr).is_ok());
+    // The log may be nowhere to be seen.
+    let name = format!("@mosquitto-it-log-{}-{port}", std::process::id());
+    let manager = manager(&name);
+    let mut broker =
+        Running::start(broker().arg("-c").arg(&path).env("NOTIFY_SOCKET", &name).envs(environment.iter().copied()));
+    assert_eq!(message(&manager), "READY=1");
     broker.signal("TERM");
     assert_eq!(broker.end(), Some(0));
     let stderr = broker.lines.iter().collect();
