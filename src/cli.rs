@@ -34,11 +34,11 @@ mosquitto is an MQTT v5.0/v3.1.1/v3.1 broker
 Usage: mosquitto [-c config_file] [-d] [-h] [-p port] [-v]
                  [-q] [--test-config] [--version]
 
- -c, --config-file : read this configuration file; a later one adds to an earlier one.
+ -c, --config-file : read this file; a later one adds to an earlier one.
  -d, --daemon : go to the background once everything is set up.
  -h, --help : show this text.
- -p, --port : listen on this port of this machine, when no configuration file defines a listener.
-              May be given up to 10 times. The default is 1883.
+ -p, --port : listen on this port of this machine (default 1883, up to 10),
+              when no configuration file defines a listener.
  -q, --quiet : log nothing, whatever else says so.
  -v, --verbose : log everything, whatever the configuration file says.
  --test-config : check the configuration file and stop.
@@ -48,6 +48,19 @@ See https://mosquitto.org/ for more information.
 
 "
 );
+
+/// Every option: its letter, its name, and whether a value follows.
+const OPTIONS: [(&str, &str, bool); 9] = [
+    ("c", "config-file", true),
+    ("d", "daemon", false),
+    ("h", "help", false),
+    ("p", "port", true),
+    ("q", "quiet", false),
+    ("v", "verbose", false),
+    ("", "test-config", false),
+    ("", "tls-keylog", true),
+    ("", "version", false),
+];
 
 /// The most ports that `-p` may name.
 const MAX_PORTS: usize = 10;
@@ -126,16 +139,13 @@ impl fmt::Display for CliError {
 /// See [`CliError`].
 pub fn parse(args: &[impl AsRef<OsStr>]) -> Result<Arguments, CliError> {
     let mut options = Options::new();
-    options
-        .optmulti("c", "config-file", "", "")
-        .optmulti("p", "port", "", "")
-        .optmulti("", "tls-keylog", "", "")
-        .optflagmulti("d", "daemon", "")
-        .optflagmulti("h", "help", "")
-        .optflagmulti("q", "quiet", "")
-        .optflagmulti("v", "verbose", "")
-        .optflagmulti("", "test-config", "")
-        .optflagmulti("", "version", "");
+    for (letter, name, takes_value) in OPTIONS {
+        if takes_value {
+            options.optmulti(letter, name, "", "");
+        } else {
+            options.optflagmulti(letter, name, "");
+        }
+    }
     let matches = options.parse(args).map_err(|fail| from_fail(fail, args))?;
     if let Some(word) = matches.free.first() {
         return Err(CliError::Unknown(word.clone()));
@@ -324,6 +334,51 @@ mod tests {
     #[test]
     fn a_key_log_is_refused_without_tls() {
         assert_eq!(parsed("--tls-keylog keys"), Err(CliError::NoTls));
+    }
+
+    /// The options that stand at the head of an entry of the manual's section OPTIONS, without markup.
+    fn in_the_manual() -> Vec<String> {
+        let manual = include_str!("../man/mosquitto.8");
+        let section = manual.split(".SH ").find(|section| section.starts_with("OPTIONS")).unwrap();
+        let heads = section.split(".TP\n").skip(1).map(|entry| entry.lines().next().unwrap());
+        let bare = |word: &str| word.replace('\\', "").trim_start_matches("fB").trim_end_matches("fR").to_owned();
+        heads
+            .flat_map(|head| head.split([' ', ',']).map(bare).collect::<Vec<_>>())
+            .map(|word| word.trim_end_matches("fR").to_owned())
+            .filter(|word| word.starts_with('-'))
+            .collect()
+    }
+
+    #[test]
+    fn the_manual_and_the_usage_text_name_every_option_and_no_other() {
+        let mut known = Vec::new();
+        for (letter, name, takes_value) in OPTIONS {
+            if !letter.is_empty() {
+                known.push(format!("-{letter}"));
+            }
+            known.push(format!("--{name}"));
+            let argument = if takes_value { "1" } else { "" };
+            assert_ne!(
+                parsed(&format!("--{name} {argument}")),
+                Err(CliError::Unknown(format!("--{name}"))),
+                "the table is the parser's"
+            );
+        }
+        let mut manual = in_the_manual();
+        manual.sort();
+        known.sort();
+        assert_eq!(manual, known);
+        // Without TLS there are no keys to write down.
+        let shown = known.iter().filter(|name| *name != "--tls-keylog");
+        let words: Vec<&str> = USAGE.split([' ', ',', '\n', '[', ']']).filter(|word| word.starts_with('-')).collect();
+        assert!(shown.clone().all(|name| words.contains(&name.as_str())), "{words:?}");
+        assert!(words.iter().all(|word| known.iter().any(|name| name == word)), "{words:?}");
+    }
+
+    #[test]
+    fn the_usage_text_fits_a_screen() {
+        assert!(USAGE.lines().count() <= 24);
+        assert!(USAGE.lines().all(|line| line.chars().count() <= 80));
     }
 
     #[test]

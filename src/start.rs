@@ -11,9 +11,10 @@ use log::{error, info, warn};
 use crate::cli::{self, Action, Arguments, CliError};
 use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES, Sources};
 use crate::net::{EventLoop, ListenError};
+use crate::os::errors::describe;
 use crate::os::notify::Notifier;
 use crate::os::pidfile::PidFile;
-use crate::os::signals::Signals;
+use crate::os::signals::{self, Signals};
 use crate::os::umask::UmaskError;
 use crate::os::users::{self, Identity, UserError};
 use crate::os::{daemon, limits, private_file, random, umask};
@@ -63,13 +64,13 @@ impl fmt::Display for StartError {
             StartError::Config(error) => error.fmt(f),
             StartError::User(error) => error.fmt(f),
             StartError::Umask(error) => error.fmt(f),
-            StartError::Daemon(error) => write!(f, "Error: Unable to go to the background: {error}"),
+            StartError::Daemon(error) => write!(f, "Error: Unable to go to the background: {}", describe(error)),
             StartError::PidFile(path, error) => {
-                write!(f, "Error: Unable to write pid file {}: {error}", path.display())
+                write!(f, "Error: Unable to write pid file {}: {}", path.display(), describe(error))
             }
-            StartError::Signals(error) => write!(f, "Error: Unable to handle signals: {error}"),
+            StartError::Signals(error) => write!(f, "Error: Unable to handle signals: {}", describe(error)),
             StartError::Listen(error) => error.fmt(f),
-            StartError::Poll(error) => write!(f, "Error: Unable to wait for events: {error}"),
+            StartError::Poll(error) => write!(f, "Error: Unable to wait for events: {}", describe(error)),
         }
     }
 }
@@ -123,6 +124,8 @@ fn print(text: &str) {
 
 /// Everything after the command line, up to the end of the process.
 fn run(arguments: &Arguments) -> Result<(), StartError> {
+    // First, so that no signal finds the process without a handler, which would end it.
+    let signals = Signals::install().map_err(StartError::Signals)?;
     let sources = sources(arguments);
     let config = read_config(&sources)?;
     let environment = users::Environment::of_process();
@@ -145,13 +148,13 @@ fn run(arguments: &Arguments) -> Result<(), StartError> {
     logging::init(&config.global.log, arguments.verbosity);
     greet(&config);
     if let Err(error) = limits::raise_open_files() {
-        warn!("Warning: Unable to raise the limit of open files: {error}");
+        warn!("Warning: Unable to raise the limit of open files: {}", describe(&error));
     }
     let notifier = Notifier::from_environment().unwrap_or_else(|error| {
-        warn!("Warning: The service manager cannot be told about the start: {error}");
+        warn!("Warning: The service manager cannot be told about the start: {}", describe(&error));
         None
     });
-    serve(config, sources, notifier)
+    serve(config, sources, signals, notifier)
 }
 
 /// The lines that say what was started.
@@ -175,12 +178,14 @@ fn greet(config: &Config) {
 }
 
 /// Opens the listeners and runs the event loop until a signal ends it.
-fn serve(config: Config, sources: Sources, notifier: Option<Notifier>) -> Result<(), StartError> {
-    let signals = Signals::install().map_err(StartError::Signals)?;
+fn serve(config: Config, sources: Sources, signals: Signals, notifier: Option<Notifier>) -> Result<(), StartError> {
     let hash_keys = [random::seed(), random::seed()];
     let mut event_loop = EventLoop::new(config, sources, signals, notifier, hash_keys).map_err(StartError::Listen)?;
+    signals::handle_termination().map_err(StartError::Signals)?;
     info!("{} running", cli::VERSION);
-    event_loop.run().map_err(StartError::Poll)
+    let result = event_loop.run().map_err(StartError::Poll);
+    logging::finish();
+    result
 }
 
 fn sources(arguments: &Arguments) -> Sources {

@@ -192,6 +192,8 @@ pub struct Log {
     pub file: Option<PathBuf>,
     /// `[conf: log_facility]`: 0 to 7 for local0 to local7; `None` is daemon.
     pub facility: Option<u8>,
+    /// `[conf: log_rate_limit]`: lines a second of each kind, 0 is unlimited.
+    pub rate_limit: u32,
     /// The message types that are logged.
     pub types: LogTypes,
     /// `[conf: log_timestamp]`.
@@ -209,6 +211,7 @@ impl Default for Log {
             topic: false,
             file: None,
             facility: None,
+            rate_limit: 50,
             types: LogTypes::DEFAULT,
             timestamp: true,
             timestamp_format: None,

@@ -95,6 +95,7 @@ mod tests {
         ("listener_auto_id_prefix", NewConnections, "as `auto_id_prefix`"),
         ("log_dest", Now, "the log is closed and opened"),
         ("log_facility", Now, "as `log_dest`"),
+        ("log_rate_limit", Now, "read for each line"),
         ("log_timestamp", Now, "as `log_dest`"),
         ("log_timestamp_format", Now, "as `log_dest`"),
         ("log_type", Now, "as `log_dest`; -v and -q on the command line still win"),

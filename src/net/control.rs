@@ -87,7 +87,11 @@ impl EventLoop {
             logging::reopen();
         }
         if signals.reload() {
+            if let Some(notifier) = &self.notifier {
+                notifier.reloading();
+            }
             self.reload(now);
+            self.say_ready();
         }
         if signals.save() {
             log::warn!("Warning: There is no database to save: persistence is not part of this build.");
@@ -232,8 +236,19 @@ impl EventLoop {
         }
     }
 
+    /// Tells the service manager that the broker serves.
+    pub(super) fn say_ready(&self) {
+        if let Some(error) = self.notifier.as_ref().and_then(|notifier| notifier.ready().err()) {
+            let error = crate::os::errors::describe(&error);
+            log::warn!("Warning: The service manager cannot be told that the broker is ready: {error}");
+        }
+    }
+
     /// Publishes every will, tells every client that the broker stops, and closes.
     pub(super) fn shut_down(&mut self, now: Now) {
+        if let Some(notifier) = &self.notifier {
+            notifier.stopping();
+        }
         log::info!("{} terminating", crate::cli::VERSION);
         self.broker.publish_all_wills(now);
         for id in self.conns.keys() {

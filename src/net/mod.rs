@@ -184,9 +184,7 @@ impl EventLoop {
 
     /// Serves until a signal ends it; then publishes the wills and tells the clients.
     pub fn run(&mut self) -> io::Result<()> {
-        if let Some(error) = self.notifier.as_ref().and_then(|notifier| notifier.ready().err()) {
-            log::warn!("Warning: The service manager cannot be told about the start: {error}");
-        }
+        self.say_ready();
         while !self.stop {
             self.turn()?;
         }
@@ -221,6 +219,7 @@ impl EventLoop {
             self.broker.next_deadline(),
             self.watchdog_due_ms,
             self.accept_paused_until_ms,
+            crate::logging::summary_due_ms(),
         ];
         let timeout_ms = match deadlines.into_iter().flatten().min() {
             _ if work => Some(0),
@@ -346,6 +345,7 @@ impl EventLoop {
             self.run_api(now);
             self.run_closes(now);
         }
+        crate::logging::summarise(now);
         let broker = &mut self.broker;
         crate::logging::drain_topic_lines(&mut |suffix, line| broker.publish_log(now, suffix, line));
     }

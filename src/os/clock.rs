@@ -24,6 +24,13 @@ pub fn wall_s() -> u64 {
     read(libc::CLOCK_REALTIME).map_or(0, |(seconds, _)| seconds)
 }
 
+/// Microseconds of the clock that the service manager measures reloads with; 0 when there is none.
+#[must_use]
+pub fn monotonic_us() -> u64 {
+    read(libc::CLOCK_MONOTONIC)
+        .map_or(0, |(seconds, nanoseconds)| seconds.saturating_mul(1_000_000) + nanoseconds / 1000)
+}
+
 /// Seconds and nanoseconds of one clock, `None` when it is missing or stands before its epoch.
 fn read(clock: libc::clockid_t) -> Option<(u64, u64)> {
     // SAFETY: a zeroed timespec is a valid one; some systems have fields of padding that cannot be named.

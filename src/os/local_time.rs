@@ -6,6 +6,16 @@ use std::mem::MaybeUninit;
 /// More than any log line can hold; a format that needs more counts as giving nothing.
 const MAX: usize = 1024;
 
+unsafe extern "C" {
+    fn tzset();
+}
+
+/// Reads the time zone again, from `TZ` or the system's file: a broker runs for years.
+pub fn read_zone() {
+    // SAFETY: takes nothing; the environment is not changed while the process runs.
+    unsafe { tzset() };
+}
+
 /// Appends `wall_s` (seconds since 1970) in the local time zone to `out`, formatted as `[conf: log_timestamp_format]`
 /// says, or `Time error` when that gives nothing. Allocates only while `out` has not grown to its working size.
 pub fn append(out: &mut Vec<u8>, format: &CStr, wall_s: u64) {

@@ -1,10 +1,13 @@
-//! Telling systemd that the broker is ready and alive: datagrams to the socket named in `NOTIFY_SOCKET`.
+//! Telling systemd that the broker is ready, alive, reloading or stopping: datagrams to the socket named in
+//! `NOTIFY_SOCKET`. C Mosquitto 2.1 knows only the first two.
 
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
+
+use super::clock;
 
 /// A service manager that wants to hear from us.
 #[derive(Debug)]
@@ -31,7 +34,8 @@ impl Notifier {
         Ok(Notifier { socket, address: address(name)?, watchdog_ms: watchdog_usec.and_then(period_ms) })
     }
 
-    /// Says that listeners are open and bridges started. Waits up to a second for a busy manager.
+    /// Says that listeners are open and bridges started, or that a reload is done. The first time it waits up to a second
+    /// for a busy manager.
     ///
     /// # Errors
     /// What the system says; the manager will think that the start failed.
@@ -39,6 +43,18 @@ impl Notifier {
         self.socket.send_to_addr(b"READY=1", &self.address)?;
         // From here on the loop runs, which never waits.
         self.socket.set_nonblocking(true)
+    }
+
+    /// Says that the configuration is read again; [`Notifier::ready`] has to follow. Without it a unit of
+    /// `Type=notify-reload` would wait in vain.
+    pub fn reloading(&self) {
+        let message = format!("RELOADING=1\nMONOTONIC_USEC={}", clock::monotonic_us());
+        let _ = self.socket.send_to_addr(message.as_bytes(), &self.address);
+    }
+
+    /// Says that the broker ends.
+    pub fn stopping(&self) {
+        let _ = self.socket.send_to_addr(b"STOPPING=1", &self.address);
     }
 
     /// Says that the loop is alive. A lost message does no harm: the next one comes before the watchdog bites.
@@ -114,8 +130,16 @@ mod tests {
             let notifier = Notifier::new(name, Some("4000000")).unwrap();
             notifier.ready().unwrap();
             notifier.watchdog();
+            notifier.reloading();
+            notifier.ready().unwrap();
+            notifier.stopping();
             assert_eq!(received(&manager), "READY=1");
             assert_eq!(received(&manager), "WATCHDOG=1");
+            let reloading = received(&manager);
+            let since = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().parse::<u64>().unwrap();
+            assert!(since > 0 && since <= clock::monotonic_us());
+            assert_eq!(received(&manager), "READY=1");
+            assert_eq!(received(&manager), "STOPPING=1");
             assert_eq!(notifier.watchdog_ms(), Some(2000));
         }
         std::fs::remove_file(&path).unwrap();

@@ -60,7 +60,9 @@ impl SignalSet {
 }
 
 impl Signals {
-    /// Installs the handlers for the rest of the process's life, and ignores SIGPIPE. Works once per process.
+    /// Installs the handlers for the rest of the process's life, and ignores SIGPIPE. Works once per process, and early:
+    /// a signal during the start waits for the loop, where C Mosquitto would end. SIGINT and SIGTERM end the process as
+    /// usual until [`handle_termination`].
     ///
     /// # Errors
     /// `AlreadyExists` the second time; else what the system says.
@@ -73,7 +75,7 @@ impl Signals {
         }
         let _kept_open = writer.into_raw_fd();
         let handler: extern "C" fn(libc::c_int) = on_signal;
-        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGRTMIN()] {
+        for signal in [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2, libc::SIGRTMIN()] {
             set_action(signal, handler as libc::sighandler_t)?;
         }
         set_action(libc::SIGPIPE, libc::SIG_IGN)?;
@@ -88,6 +90,16 @@ impl Signals {
         while matches!((&self.reader).read(&mut bytes), Ok(1..)) {}
         SignalSet(PENDING.swap(0, Ordering::AcqRel))
     }
+}
+
+/// From now on SIGINT and SIGTERM wait for the loop too. To be called when the loop is about to run: a start that hangs,
+/// on a name server for example, can be ended before.
+///
+/// # Errors
+/// What the system says.
+pub fn handle_termination() -> io::Result<()> {
+    let handler: extern "C" fn(libc::c_int) = on_signal;
+    [libc::SIGINT, libc::SIGTERM].into_iter().try_for_each(|signal| set_action(signal, handler as libc::sighandler_t))
 }
 
 impl AsRawFd for Signals {
@@ -161,6 +173,7 @@ mod tests {
     fn signals_are_collected_wake_the_reader_and_are_taken_once() {
         let signals = Signals::install().unwrap();
         assert_eq!(Signals::install().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        handle_termination().unwrap();
         assert_eq!(signals.take(), SignalSet(0));
         type Asked = fn(SignalSet) -> bool;
         let cases: [(libc::c_int, Asked); 6] = [

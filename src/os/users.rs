@@ -4,6 +4,8 @@ use std::ffi::{CStr, CString};
 use std::fmt;
 use std::io;
 
+use super::errors::describe;
+
 /// Who the broker runs as after [`drop_privileges`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
@@ -54,7 +56,9 @@ impl fmt::Display for UserError {
             }
             UserError::BadId(name, text) => write!(f, "Error: {name} not a valid ID '{text}'"),
             UserError::NegativeId(name) => write!(f, "Error: {name} must not be negative"),
-            UserError::Refused(what, error) => write!(f, "Error: Unable to drop privileges, {what}: {error}"),
+            UserError::Refused(what, error) => {
+                write!(f, "Error: Unable to drop privileges, {what}: {}", describe(error))
+            }
         }
     }
 }
@@ -180,6 +184,59 @@ fn find(user: &str) -> Result<Option<Entry>, UserError> {
     }
 }
 
+/// The name of a user, or the number where it has none.
+#[must_use]
+pub fn user_name(uid: u32) -> String {
+    name_of(uid, |strings| {
+        // SAFETY: a zeroed passwd is a valid value (null pointers and numbers).
+        let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: all pointers are valid for the call and the length is that of `strings`.
+        let error =
+            unsafe { libc::getpwuid_r(uid, &raw mut entry, strings.as_mut_ptr(), strings.len(), &raw mut found) };
+        (error, if found.is_null() { std::ptr::null() } else { entry.pw_name })
+    })
+}
+
+/// The name of a group, or the number where it has none.
+#[must_use]
+pub fn group_name(gid: u32) -> String {
+    name_of(gid, |strings| {
+        // SAFETY: a zeroed group is a valid value (null pointers and numbers).
+        let mut entry: libc::group = unsafe { std::mem::zeroed() };
+        let mut found = std::ptr::null_mut();
+        // SAFETY: all pointers are valid for the call and the length is that of `strings`.
+        let error =
+            unsafe { libc::getgrgid_r(gid, &raw mut entry, strings.as_mut_ptr(), strings.len(), &raw mut found) };
+        (error, if found.is_null() { std::ptr::null() } else { entry.gr_name })
+    })
+}
+
+/// Asks `look_up` with ever more room for strings; it returns the error and the name, null when there is none, which
+/// points into that room.
+fn name_of(id: u32, mut look_up: impl FnMut(&mut [libc::c_char]) -> (libc::c_int, *const libc::c_char)) -> String {
+    let mut strings: Vec<libc::c_char> = vec![0; 1024];
+    loop {
+        let (error, name) = look_up(&mut strings);
+        if !name.is_null() {
+            // SAFETY: the name ends with NUL and lies within `strings`.
+            return unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
+        }
+        match error {
+            libc::ERANGE if strings.len() < 1 << 20 => strings.resize(strings.len() * 2, 0),
+            libc::EINTR => {}
+            _ => return id.to_string(),
+        }
+    }
+}
+
+/// The user and the group that this process acts as.
+#[must_use]
+pub fn effective_ids() -> (u32, u32) {
+    // SAFETY: neither has preconditions.
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
 fn set_groups(groups: &[u32]) -> Result<(), UserError> {
     // SAFETY: the pointer and the length are those of `groups`.
     check("setgroups", unsafe { libc::setgroups(groups.len(), groups.as_ptr()) })
@@ -240,6 +297,13 @@ mod tests {
         assert_eq!((root.uid, root.gid), (0, 0));
         assert!(find("no-such-user-here").unwrap().is_none());
         assert!(find("a\0b").unwrap().is_none());
+    }
+
+    #[test]
+    fn ids_have_names_or_stay_numbers() {
+        assert_eq!((user_name(0).as_str(), group_name(0).as_str()), ("root", "root"));
+        assert_eq!(user_name(4_000_000_123), "4000000123");
+        assert_eq!(group_name(4_000_000_123), "4000000123");
     }
 
     #[test]

@@ -309,6 +309,11 @@ impl Server {
         if turn.config.global.connection_messages {
             let tail = conformance::log_tail(turn.strict(), reason);
             match name {
+                // A line of its own: whoever comes and goes in a loop must not hide who guesses passwords
+                // [conf: log_rate_limit].
+                Some(name) if matches!(reason, CloseReason::Refused { .. }) => {
+                    crate::notice!("Client {name} [{}] {tail}", self.peer);
+                }
                 Some(name) => crate::notice!("Client {name} [{}] {tail}", self.peer),
                 None => crate::notice!("Client {} [{}] {tail}", self.peer.ip(), self.peer),
             }
@@ -316,7 +321,12 @@ impl Server {
     }
 
     fn log_decode_error(&self, turn: &Turn<'_>, phase: Phase, error: &DecodeError) {
+        use crate::wire::error::ConnectFault as C;
         let Some(LogLine { severity, before, who, after, detail }) = error.log_line() else { return };
+        let foreign = matches!(error, DecodeError::Connect(C::Name(_) | C::Level(_) | C::LevelMismatch(_)));
+        if foreign && !turn.config.global.connection_messages {
+            return;
+        }
         let who = match (who, phase) {
             (Who::Id, Phase::Live(session)) => turn.broker.client_id(session).to_string(),
             (Who::Address | Who::Id, _) => self.peer.ip().to_string(),

@@ -381,6 +381,14 @@ impl DecodeError {
         use DecodeError as E;
         use PacketType as P;
         Some(match self {
+            // Read as MQTT, a ClientHello (16 03 01 and the length of the record) is a CONNECT whose name is that long.
+            E::Connect(ConnectFault::NameLength(0x100..=0x1ff)) => LogLine {
+                severity: Severity::Notice,
+                before: "Client from ",
+                who: Who::AddressPort,
+                after: " appears to be using TLS to connect to a non-TLS listener.",
+                detail: false,
+            },
             E::FirstNotConnect(_) => LogLine::protocol_error(Who::AddressPort),
             E::SecondConnect => LogLine {
                 severity: Severity::Notice,

@@ -497,6 +497,11 @@ fn faults_have_the_log_lines_of_the_original() {
     };
     for (error, text, ending) in [
         (E::FirstNotConnect(0x30), "Protocol error from ADDR:PORT: First packet not CONNECT (30).", "protocol error."),
+        (
+            E::Connect(C::NameLength(0x102)),
+            "Client from ADDR:PORT appears to be using TLS to connect to a non-TLS listener.",
+            "protocol error.",
+        ),
         (E::SecondConnect, "Bad client ADDR:PORT sending multiple CONNECT messages.", "protocol error."),
         (E::Reserved, "Protocol error from ID: RESERVED packet.", "protocol error."),
         (E::PublishQos, "Invalid QoS in PUBLISH from ID, disconnecting.", "malformed packet."),

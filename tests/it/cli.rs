@@ -9,11 +9,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-const VERSION: &str = concat!("mosquitto version ", env!("CARGO_PKG_VERSION"));
-const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const VERSION: &str = concat!("mosquitto version ", env!("CARGO_PKG_VERSION"));
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The broker, without what the environment of the tests may hold for it.
-fn broker() -> Command {
+pub(crate) fn broker() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mosquitto"));
     for name in
         ["PUID", "PGID", "SNAP_NAME", "UMASK_SET", "NOTIFY_SOCKET", "WATCHDOG_USEC", "MOSQUITTO_UNSAFE_ALLOW_SYMLINKS"]
@@ -32,11 +32,11 @@ fn stdout(output: &Output) -> String {
 }
 
 /// The lines of standard error without their timestamps.
-fn log(output: &Output) -> Vec<String> {
+pub(crate) fn log(output: &Output) -> Vec<String> {
     String::from_utf8(output.stderr.clone()).unwrap().lines().map(without_timestamp).collect()
 }
 
-fn without_timestamp(line: &str) -> String {
+pub(crate) fn without_timestamp(line: &str) -> String {
     match line.split_once(": ") {
         Some((time, text)) if time.bytes().all(|byte| byte.is_ascii_digit()) => text.to_owned(),
         _ => line.to_owned(),
@@ -44,7 +44,7 @@ fn without_timestamp(line: &str) -> String {
 }
 
 /// A directory of this test alone, which any user may write to, because the broker gives up root.
-fn directory(name: &str) -> PathBuf {
+pub(crate) fn directory(name: &str) -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let path = std::env::temp_dir().join(format!("mosquitto-cli-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&path);
@@ -53,23 +53,23 @@ fn directory(name: &str) -> PathBuf {
     path
 }
 
-fn free_port() -> String {
+pub(crate) fn free_port() -> String {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string()
 }
 
 /// True when the tests run as root, which the broker then gives up.
-fn started_as_root() -> bool {
+pub(crate) fn started_as_root() -> bool {
     String::from_utf8(Command::new("id").arg("-u").output().unwrap().stdout).unwrap().trim() == "0"
 }
 
 /// A running broker whose log is read line by line; killed when dropped.
-struct Running {
-    child: Child,
-    lines: Receiver<String>,
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) lines: Receiver<String>,
 }
 
 impl Running {
-    fn start(command: &mut Command) -> Running {
+    pub(crate) fn start(command: &mut Command) -> Running {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
@@ -82,7 +82,7 @@ impl Running {
     }
 
     /// Waits for a line; returns all lines up to it.
-    fn wait_for(&self, text: &str) -> Vec<String> {
+    pub(crate) fn wait_for(&self, text: &str) -> Vec<String> {
         let mut seen = Vec::new();
         loop {
             match self.lines.recv_timeout(DEADLINE) {
@@ -95,12 +95,12 @@ impl Running {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    fn end(&mut self) -> Option<i32> {
+    pub(crate) fn end(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }
@@ -112,7 +112,7 @@ impl Drop for Running {
     }
 }
 
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < DEADLINE, "never: {what}");

@@ -16,6 +16,7 @@ mod packet_cases;
 mod paho;
 mod reload;
 mod rumqttc_clients;
+mod running;
 mod script;
 mod stream;
 mod strict;

@@ -52,6 +52,12 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("include_dir", Global, directory(|_, _| done()), "none"),
     row("log_dest", Global, Kind::Words("none, stdout, stderr, syslog, topic, file PATH", store::log_dest), "stderr"),
     row("log_facility", Global, int(0, 7, "of local0 to local7", store::log_facility), "none"),
+    row(
+        "log_rate_limit",
+        Global,
+        int(0, 100_000, "lines per second", |p, n| set(&mut p.config.global.log.rate_limit, size(n))),
+        "50",
+    ),
     row("log_timestamp", Global, Kind::Bool(|p, v| set(&mut p.config.global.log.timestamp, v)), "true"),
     row(
         "log_timestamp_format",

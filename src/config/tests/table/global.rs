@@ -72,6 +72,9 @@ pub(super) const CASES: &[Case] = &[
         .adds(),
     case("log_facility", Global, "none")
         .good(&[("0", |c| c.global.log.facility == Some(0)), ("7", |c| c.global.log.facility == Some(7))]),
+    case("log_rate_limit", Global, "50")
+        .good(&[("0", |c| c.global.log.rate_limit == 0), ("100000", |c| c.global.log.rate_limit == 100_000)])
+        .bad(&[("-1", "Invalid 'log_rate_limit' value (-1)."), ("x", "'log_rate_limit' value not a number.")]),
     case("log_timestamp", Global, "true")
         .good(&[("false", |c| !c.global.log.timestamp), ("true", |c| c.global.log.timestamp)]),
     case("log_timestamp_format", Global, "none")
