@@ -236,7 +236,7 @@ pub(crate) fn program() -> PathBuf {
 
 /// A port that nobody listens on, taken from below the range that outgoing connections use, so that a client of
 /// another test cannot hold it by accident.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     for _ in 0..2000 {
         let step = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(37)) % 12_000;

@@ -10,6 +10,7 @@ mod layering;
 mod limits;
 mod packet_cases;
 mod paho;
+mod real_configs;
 mod rumqttc_clients;
 mod script;
 mod stream;
