@@ -7,6 +7,7 @@ pub mod changes;
 mod deliver;
 mod inflight;
 mod lifecycle;
+pub mod memory;
 pub mod message;
 mod outgoing;
 pub mod retain;
@@ -99,6 +100,7 @@ pub struct Broker {
     id_key: [u64; 2],
     ids_generated: u64,
     sweep: lifecycle::Sweep,
+    memory_noted: memory::Noted,
     sys: Sys,
 }
 
@@ -124,6 +126,7 @@ impl Broker {
             publish_stamp: 0,
             id_key: [hash_keys[0], !hash_keys[1]],
             ids_generated: 0,
+            memory_noted: memory::Noted::default(),
         }
     }
 
@@ -194,12 +197,6 @@ impl Broker {
     pub fn set_synced(&mut self, seq: ChangeSeq) {
         self.changes.set_synced(seq);
         self.dirty.append(&mut self.waiting);
-    }
-
-    /// True while the heap is over `memory_limit`: new sessions, subscriptions and messages are refused.
-    #[must_use]
-    pub fn over_memory(&self) -> bool {
-        self.settings.memory_limit != 0 && self.stats.heap > self.settings.memory_limit
     }
 
     /// True when no more input should be read: persistence has to catch up first.

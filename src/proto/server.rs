@@ -21,6 +21,7 @@ use std::mem;
 
 use super::{CloseReason, Flow, Peer, Turn};
 use crate::broker::changes::ChangeSeq;
+use crate::broker::memory::SMALL_PACKET;
 use crate::broker::{Acked, Broker, Ending, SessionId};
 use crate::timer::Now;
 use crate::wire::acks::Ack;
@@ -129,6 +130,11 @@ impl Server {
         // Taken out, because the frames borrow it while `self` handles them.
         let mut framer = mem::take(&mut self.framer);
         let flow = loop {
+            // A stranger must not pass `memory_limit` by a thousand packets that are never completed.
+            let no_room = turn.broker.over_memory_by_far() && framer.held() > SMALL_PACKET && !framer.has_kept();
+            if no_room && !self.is_taken_over(turn) {
+                break Flow::Close(CloseReason::OutOfMemory);
+            }
             if let Some(flow) = self.must_wait(turn) {
                 framer.keep(input);
                 break flow;

@@ -8,6 +8,7 @@ mod endings;
 mod hostile;
 mod layering;
 mod limits;
+mod memory_limit;
 mod packet_cases;
 mod paho;
 mod real_configs;
