@@ -130,9 +130,7 @@ impl Server {
         // Taken out, because the frames borrow it while `self` handles them.
         let mut framer = mem::take(&mut self.framer);
         let flow = loop {
-            // A stranger must not pass `memory_limit` by a thousand packets that are never completed.
-            let no_room = turn.broker.over_memory_by_far() && framer.held() > SMALL_PACKET && !framer.has_kept();
-            if no_room && !self.is_taken_over(turn) {
+            if self.is_too_much(turn, &framer) {
                 break Flow::Close(CloseReason::OutOfMemory);
             }
             if let Some(flow) = self.must_wait(turn) {
@@ -152,8 +150,16 @@ impl Server {
                 }
             }
         };
+        let too_much = matches!(flow, Flow::Continue) && self.is_too_much(turn, &framer);
         self.framer = framer;
-        flow
+        if too_much { Flow::Close(CloseReason::OutOfMemory) } else { flow }
+    }
+
+    /// Whether this is one of the thousand packets that are never completed, by which a stranger might pass
+    /// `memory_limit`. Asked before more of it is kept and after.
+    fn is_too_much(&self, turn: &Turn<'_>, framer: &Framer) -> bool {
+        let large = turn.broker.over_memory_by_far() && framer.held() > SMALL_PACKET && !framer.has_kept();
+        large && self.phase != Phase::Ended && !self.is_taken_over(turn)
     }
 
     /// Whether the rest of the input has to wait, and for what.

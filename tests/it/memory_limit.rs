@@ -84,11 +84,19 @@ fn persistent(broker: &Broker, id: &str) -> Client {
 /// Waits until everything the client sent is dealt with, or it was sent away.
 fn settle(client: &mut Client) {
     client.send(&[0xC0, 0]);
-    while let Ok(head) = client.recv(2) {
-        if head == [0xD0, 0] {
+    while let Ok(head) = client.recv(1) {
+        let mut length = 0;
+        for shift in [0, 7, 14] {
+            let byte = client.recv(1).expect("a length")[0];
+            length |= usize::from(byte & 0x7F) << shift;
+            if byte < 0x80 {
+                break;
+            }
+        }
+        client.recv(length).expect("the rest of a packet");
+        if head == [0xD0] {
             return;
         }
-        client.recv(head[1].into()).expect("the rest of a short packet");
     }
 }
 
@@ -380,24 +388,33 @@ fn wills_and_names_cannot_pass_the_limit() {
 
 #[test]
 fn subscriptions_cannot_pass_the_limit() {
-    attack_and_leave("", |broker| {
-        let mut clients: Vec<Client> = (0..20).map(|n| Client::connect(broker.addr(), 5, &format!("s{n}"))).collect();
-        for round in 0..12 {
-            for (n, client) in clients.iter_mut().enumerate() {
-                let mut body = vec![0, 1, 0];
-                for m in 0..100 {
-                    // Many levels, none of which another filter has.
-                    let levels: Vec<String> =
-                        (0..40).map(|level| format!("{:x}", ((n * 12 + round) * 100 + m) * 40 + level)).collect();
-                    body.extend(string(&levels.join("/")));
-                    body.push(1);
+    // Long names; deep trees of few names; many groups.
+    let long = |n: usize| format!("{n}/{}", "x".repeat(400));
+    let deep = |n: usize| {
+        let levels: Vec<&str> = (0..16).map(|bit| if n >> bit & 1 == 1 { "a" } else { "b" }).collect();
+        format!("{}/#", levels.join("/"))
+    };
+    let group = |n: usize| format!("$share/g{n}/t");
+    for filter in [&long as &dyn Fn(usize) -> String, &deep, &group] {
+        attack_and_leave("", |broker| {
+            let mut clients: Vec<Client> =
+                (0..20).map(|n| Client::connect(broker.addr(), 5, &format!("s{n}"))).collect();
+            let mut next = 0;
+            for _ in 0..25 {
+                for client in &mut clients {
+                    let mut body = vec![0, 1, 0];
+                    for _ in 0..100 {
+                        body.extend(string(&filter(next)));
+                        body.push(1);
+                        next += 1;
+                    }
+                    client.send(&packet(0x82, &body));
                 }
-                client.send(&packet(0x82, &body));
             }
-        }
-        clients.iter_mut().for_each(settle);
-        clients
-    });
+            clients.iter_mut().for_each(settle);
+            clients
+        });
+    }
 }
 
 #[test]
