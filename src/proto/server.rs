@@ -35,6 +35,8 @@ use crate::wire::{DecodeError, FrameLimits, Framed, Framer, Packet, PacketId, Pr
 pub const HIGH_WATER: usize = 16 * 1024;
 /// Keepalive that is assumed until CONNECT has come.
 const CONNECT_KEEPALIVE_S: u16 = 20;
+/// From here on a keepalive may end up to a second late.
+const PRECISE_KEEPALIVE_S: u16 = 10;
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -113,10 +115,13 @@ impl Server {
         }
     }
 
-    /// When [`Server::on_timer`] has to be called at the latest, in milliseconds.
+    /// When [`Server::on_timer`] is to be called, in milliseconds. Keepalives that are not short wait for a full second:
+    /// a thousand clients would wake the broker at a thousand moments, which a router on a battery feels.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        [self.keepalive_deadline(), self.framer.deadline()].into_iter().flatten().min()
+        let step = if self.keepalive_s < PRECISE_KEEPALIVE_S { 1 } else { 1000 };
+        let keepalive = self.keepalive_deadline().and_then(|due| due.checked_next_multiple_of(step));
+        [keepalive, self.framer.deadline()].into_iter().flatten().min()
     }
 
     fn keepalive_deadline(&self) -> Option<u64> {

@@ -49,6 +49,17 @@ impl Process {
         Ok(process)
     }
 
+    /// How often its threads went to sleep, which is how often they were woken.
+    pub(crate) fn sleeps(&self) -> io::Result<u64> {
+        let mut total = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let text = fs::read_to_string(task?.path().join("status"))?;
+            let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            total += line.and_then(|n| n.trim().parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(total)
+    }
+
     fn proc_file(&self, name: &str) -> io::Result<String> {
         fs::read_to_string(format!("/proc/{}/{name}", self.child.id()))
     }
