@@ -8,6 +8,8 @@
 //! `BENCH_QUICK=1` runs a tenth of everything, once, to see that it works. `BENCH_C` names the other broker.
 
 mod client;
+// What only the other benchmark asks for.
+#[allow(dead_code)]
 mod process;
 
 use std::io;

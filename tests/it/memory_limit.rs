@@ -11,7 +11,7 @@ use crate::tokens::variable_int;
 const MEMORY: u64 = 4_000_000;
 /// What the heap may have beyond it: what one read of one connection may cause, the broker's own messages, and a little
 /// for each connection.
-const SLACK: u64 = 1_500_000;
+const SLACK: u64 = 1_000_000;
 
 const CONFIG: &str = "memory_limit 4000000\nsys_interval 1\nlog_type none\nlog_type warning\nlog_type notice\n\
                       max_queued_messages 0\nmax_inflight_messages 0\n";
