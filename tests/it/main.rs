@@ -8,6 +8,7 @@ mod endings;
 mod hostile;
 mod layering;
 mod limits;
+#[cfg(feature = "sys-tree")] // the heap is watched there
 mod memory_limit;
 mod packet_cases;
 mod paho;
