@@ -248,6 +248,7 @@ impl Flow {
             _ => Out::AwaitPuback,
         };
         self.sent_bytes = self.sent_bytes.saturating_add(delivery.payload_len());
+        make_room(&mut self.sent);
         self.sent.push_back(delivery);
     }
 
@@ -453,6 +454,9 @@ fn make_room(queue: &mut VecDeque<Delivery>) {
 fn shrink(queue: &mut VecDeque<Delivery>) {
     if queue.is_empty() && queue.capacity() > 64 {
         *queue = VecDeque::new();
+    } else if queue.capacity() > 1024 && queue.len() < queue.capacity() / 4 {
+        // What leaves a long queue goes into another one, and both at their full length are twice the memory.
+        queue.shrink_to(queue.len() * 2);
     }
 }
 
