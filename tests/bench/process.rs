@@ -100,3 +100,16 @@ impl Drop for Process {
         let _ = fs::remove_file(&self.config);
     }
 }
+
+/// Thousands of clients need as many descriptors here and in the broker, which inherits the limit.
+#[allow(unsafe_code)]
+pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer, and a valid value afterwards.
+    let result = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
