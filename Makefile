@@ -45,7 +45,7 @@ features:
 
 # Memory and processor time beside /usr/sbin/mosquitto; BENCH_QUICK=1 for a short look.
 bench:
-	$(CARGO) bench --locked --bench compare
+	$(CARGO) bench --locked --bench compare --bench idle
 
 # The simulation with many seeds, then the tests over and over; ROUNDS says how often. `make soak ROUNDS=1000` over
 # night.

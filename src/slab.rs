@@ -6,6 +6,8 @@ const INDEX_BITS: u32 = 22;
 const INDEX_MASK: u32 = (1 << INDEX_BITS) - 1;
 const GENERATION_MASK: u16 = (1 << (32 - INDEX_BITS)) - 1;
 const CHUNK: usize = 64;
+/// Slots that are kept however few are in use.
+const KEPT: usize = 16 * CHUNK;
 const NO_FREE: u32 = u32::MAX;
 
 /// A key: a 22-bit index and a 10-bit generation.
@@ -47,12 +49,20 @@ enum Slot<T> {
     Free { next: u32 },
 }
 
-/// A slab of at most 2^22 - 2^10 entries.
+/// A slab of at most 2^22 - 2^10 entries. When most of its slots are free, the chunks without an entry go back; their
+/// generations stay.
 pub struct Slab<T> {
+    /// Those that went back are empty and listed in `released`.
     chunks: Vec<Box<[Slot<T>]>>,
     generations: Vec<u16>,
+    /// Entries in each chunk.
+    used: Vec<u8>,
+    released: Vec<u32>,
     first_free: u32,
     len: u32,
+    /// With fewer entries than this, chunks go back. Half of it after each time, so that the search pays off even when
+    /// entries are left in every chunk.
+    sparse_below: u32,
     limit: u32,
 }
 
@@ -69,7 +79,16 @@ impl<T> Slab<T> {
     /// An empty slab; allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Slab { chunks: Vec::new(), generations: Vec::new(), first_free: NO_FREE, len: 0, limit: Self::CAPACITY }
+        Slab {
+            chunks: Vec::new(),
+            generations: Vec::new(),
+            used: Vec::new(),
+            released: Vec::new(),
+            first_free: NO_FREE,
+            len: 0,
+            sparse_below: 0,
+            limit: Self::CAPACITY,
+        }
     }
 
     /// The number of entries.
@@ -96,23 +115,54 @@ impl<T> Slab<T> {
         }
         *slot = Slot::Taken(value);
         self.len += 1;
+        self.used[index as usize / CHUNK] += 1;
         Ok(Key(index | u32::from(self.generations[index as usize]) << INDEX_BITS))
     }
 
     #[cold]
     fn grow(&mut self) -> bool {
-        let start = self.generations.len();
+        let at = self.released.pop().map_or(self.chunks.len(), |at| at as usize);
+        let start = at * CHUNK;
         let Ok(first) = u32::try_from(start) else { return false };
         let Ok(size) = u32::try_from(CHUNK) else { return false };
         if first + size > self.limit {
             return false;
         }
-        self.chunks.push(
-            (0..size).map(|i| Slot::Free { next: if i + 1 == size { NO_FREE } else { first + i + 1 } }).collect(),
-        );
-        self.generations.resize(start + CHUNK, 0);
+        let chunk =
+            (0..size).map(|i| Slot::Free { next: if i + 1 == size { NO_FREE } else { first + i + 1 } }).collect();
+        if at == self.chunks.len() {
+            self.chunks.push(chunk);
+            self.used.push(0);
+            self.generations.resize(start + CHUNK, 0);
+        } else {
+            self.chunks[at] = chunk;
+        }
         self.first_free = first;
+        let slots = (self.chunks.len() - self.released.len()) * CHUNK;
+        self.sparse_below = if slots > KEPT { u32::try_from(slots / 4).unwrap_or(0) } else { 0 };
         true
+    }
+
+    /// Frees every chunk without an entry.
+    #[cold]
+    fn give_back(&mut self) {
+        self.sparse_below = self.len / 2;
+        let (mut left, mut next) = (NO_FREE, self.first_free);
+        while next != NO_FREE {
+            let index = next as usize;
+            let Slot::Free { next: behind } = &mut self.chunks[index / CHUNK][index % CHUNK] else { break };
+            let this = std::mem::replace(&mut next, *behind);
+            if self.used[index / CHUNK] != 0 {
+                *behind = std::mem::replace(&mut left, this);
+            }
+        }
+        self.first_free = left;
+        for (at, (chunk, used)) in (0..).zip(self.chunks.iter_mut().zip(&self.used)) {
+            if *used == 0 && !chunk.is_empty() {
+                *chunk = Box::default();
+                self.released.push(at);
+            }
+        }
     }
 
     /// The entry with this key, unless it was removed.
@@ -122,7 +172,7 @@ impl<T> Slab<T> {
         if self.generations.get(index).copied().map(u32::from) != Some(key.generation()) {
             return None;
         }
-        match &self.chunks[index / CHUNK][index % CHUNK] {
+        match self.chunks[index / CHUNK].get(index % CHUNK)? {
             Slot::Taken(value) => Some(value),
             Slot::Free { .. } => None,
         }
@@ -134,7 +184,7 @@ impl<T> Slab<T> {
         if self.generations.get(index).copied().map(u32::from) != Some(key.generation()) {
             return None;
         }
-        match &mut self.chunks[index / CHUNK][index % CHUNK] {
+        match self.chunks[index / CHUNK].get_mut(index % CHUNK)? {
             Slot::Taken(value) => Some(value),
             Slot::Free { .. } => None,
         }
@@ -150,16 +200,23 @@ impl<T> Slab<T> {
         *generation = (*generation + 1) & GENERATION_MASK;
         self.first_free = index;
         self.len -= 1;
+        self.used[index as usize / CHUNK] -= 1;
+        if self.len < self.sparse_below {
+            self.give_back();
+        }
         Some(value)
     }
 
     /// Every entry with its key, in the order of the indices.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        self.chunks.iter().flatten().zip(&self.generations).zip(0u32..).filter_map(|((slot, generation), index)| {
-            match slot {
-                Slot::Taken(value) => Some((Key(index | u32::from(*generation) << INDEX_BITS), value)),
-                Slot::Free { .. } => None,
+        let slots =
+            self.chunks.iter().zip((0u32..).step_by(CHUNK)).flat_map(|(chunk, first)| chunk.iter().zip(first..));
+        slots.filter_map(|(slot, index)| match slot {
+            Slot::Taken(value) => {
+                let generation = self.generations.get(index as usize).copied().unwrap_or_default();
+                Some((Key(index | u32::from(generation) << INDEX_BITS), value))
             }
+            Slot::Free { .. } => None,
         })
     }
 
@@ -227,6 +284,30 @@ mod tests {
         let parts: Vec<_> = (0..slab.parts()).flat_map(|at| slab.part(at)).collect();
         assert_eq!(parts, slab.iter().collect::<Vec<_>>());
         assert_eq!(slab.part(slab.parts()).count(), 0);
+    }
+
+    #[test]
+    fn chunks_without_an_entry_go_back_and_their_keys_stay_dead() {
+        let mut slab = Slab::new();
+        let allocated = |slab: &Slab<usize>| slab.chunks.iter().filter(|chunk| !chunk.is_empty()).count();
+        for round in 0..3 {
+            let keys: Vec<Key> = (0..100 * CHUNK).map(|i| slab.insert(i).unwrap()).collect();
+            assert_eq!((slab.len(), allocated(&slab), slab.chunks.len()), (100 * CHUNK, 100, 100));
+            // One in ten chunks keeps an entry.
+            let stays = |i: usize| i % (10 * CHUNK) == 7;
+            for (i, key) in keys.iter().enumerate().filter(|(i, _)| !stays(*i)) {
+                assert_eq!(slab.remove(*key), Some(i), "in round {round}");
+            }
+            assert!(allocated(&slab) < 30, "{} chunks", allocated(&slab));
+            for (i, key) in keys.iter().enumerate() {
+                assert_eq!(slab.get(*key), stays(i).then_some(&i));
+                assert_eq!(slab.get_mut(*key).is_some(), stays(i));
+            }
+            assert!(slab.iter().all(|(key, i)| keys[*i] == key) && slab.iter().count() == 10);
+            for (i, key) in keys.iter().enumerate().filter(|(i, _)| stays(*i)) {
+                assert_eq!(slab.remove(*key), Some(i));
+            }
+        }
     }
 
     #[test]

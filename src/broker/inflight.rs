@@ -183,10 +183,12 @@ impl Flow {
         delivery.id = self.arrivals;
         self.arrivals = self.arrivals.wrapping_add(1);
         if express && self.takes_express() {
+            make_room(&mut self.qos0);
             self.qos0.push_back(delivery);
         } else {
             self.kept_qos0 += u32::from(delivery.flags.qos() == QoS::AtMostOnce);
             self.queued_bytes = self.queued_bytes.saturating_add(delivery.payload_len());
+            make_room(&mut self.queue);
             self.queue.push_back(delivery);
         }
     }
@@ -246,6 +248,7 @@ impl Flow {
             _ => Out::AwaitPuback,
         };
         self.sent_bytes = self.sent_bytes.saturating_add(delivery.payload_len());
+        make_room(&mut self.sent);
         self.sent.push_back(delivery);
     }
 
@@ -439,10 +442,21 @@ impl Flow {
     }
 }
 
+/// Makes room for one more. A long queue grows by an eighth, not to the double: the queues of many absent clients fill up
+/// together, and one message must not double the memory they take.
+fn make_room(queue: &mut VecDeque<Delivery>) {
+    if queue.len() == queue.capacity() && queue.len() >= 64 {
+        queue.reserve_exact(queue.len() / 8);
+    }
+}
+
 /// Returns the memory of a queue that has drained; small rings are kept, they are reused at once.
 fn shrink(queue: &mut VecDeque<Delivery>) {
     if queue.is_empty() && queue.capacity() > 64 {
         *queue = VecDeque::new();
+    } else if queue.capacity() > 1024 && queue.len() < queue.capacity() / 4 {
+        // What leaves a long queue goes into another one, and both at their full length are twice the memory.
+        queue.shrink_to(queue.len() * 2);
     }
 }
 

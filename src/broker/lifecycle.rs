@@ -91,6 +91,9 @@ impl Broker {
             self.session_due(now, id);
         }
         let existing = self.sessions.find(request.client_id);
+        if existing.is_some_and(|id| self.brings_too_much(id, &request)) {
+            return Err(ConnectRefused::OutOfMemory);
+        }
         let old_conn = existing.and_then(|id| self.conn_of(id));
         let resumed = existing.and_then(|id| self.take_over(now, id, request.clean_start));
         let id = match resumed {

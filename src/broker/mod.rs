@@ -9,6 +9,7 @@ mod deliver;
 pub mod figures;
 mod inflight;
 mod lifecycle;
+pub mod memory;
 pub mod message;
 mod outgoing;
 pub mod retain;
@@ -110,6 +111,7 @@ pub struct Broker {
     id_key: [u64; 2],
     ids_generated: u64,
     sweep: lifecycle::Sweep,
+    memory_noted: memory::Noted,
     sys: Sys,
     started: Now,
 }
@@ -137,6 +139,7 @@ impl Broker {
             publish_stamp: 0,
             id_key: [hash_keys[0], !hash_keys[1]],
             ids_generated: 0,
+            memory_noted: memory::Noted::default(),
         }
     }
 
@@ -207,12 +210,6 @@ impl Broker {
     pub fn set_synced(&mut self, seq: ChangeSeq) {
         self.changes.set_synced(seq);
         self.dirty.append(&mut self.waiting);
-    }
-
-    /// True while the heap is over `memory_limit`: new sessions, subscriptions and messages are refused.
-    #[must_use]
-    pub fn over_memory(&self) -> bool {
-        self.settings.memory_limit != 0 && self.stats.heap > self.settings.memory_limit
     }
 
     /// True when no more input should be read: persistence has to catch up first.

@@ -24,6 +24,12 @@ pub struct Will {
 }
 
 impl Will {
+    /// The bytes it takes, roughly.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.topic.len().saturating_add(self.payload.len()).saturating_add(self.props.len())
+    }
+
     /// The message that is published now; `retain_available` false publishes it without the retain flag;
     /// `strict` is that of [`Msg::with`].
     #[must_use]

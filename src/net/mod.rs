@@ -16,9 +16,9 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::broker::{Action, Broker, ConnId};
 use crate::config::{Config, Protocol, Sources};
-use crate::os::clock;
 use crate::os::notify::Notifier;
 use crate::os::signals::Signals;
+use crate::os::{alloc, clock};
 use crate::proto::{CloseReason, Endpoint, LoopFigures, Outbox, Peer, Turn, control::Api};
 use crate::slab::{Key, Slab};
 use crate::timer::{Now, Timers};
@@ -142,7 +142,7 @@ impl EventLoop {
     ) -> Result<EventLoop, ListenError> {
         let now = clock::now();
         let mut broker = Broker::new(config.global.clone(), hash_keys, now);
-        broker.stats.heap = crate::os::alloc::current_bytes() as u64;
+        broker.set_heap(alloc::current_bytes());
         broker.publish_sys(now);
         let poll = Poll::new().map_err(|error| ListenError::system(&error))?;
         let watchdog_due_ms = notifier.as_ref().and_then(Notifier::watchdog_ms).map(|ms| now.mono_ms + ms);
@@ -243,8 +243,9 @@ impl EventLoop {
 
     fn take_events(&mut self, now: Now) {
         self.work.next_turn();
-        let heap = crate::os::alloc::current_bytes() as u64;
-        (self.broker.stats.heap, self.broker.stats.heap_maximum) = (heap, crate::os::alloc::maximum_bytes() as u64);
+        self.broker.set_heap(alloc::current_bytes());
+        self.broker.stats.heap_maximum = alloc::maximum_bytes() as u64;
+        self.broker.note_memory(now);
         if self.batch.iter().any(|event| event.token == SIGNALS) {
             self.take_signals(now);
         }
@@ -478,6 +479,7 @@ impl EventLoop {
         let conn = self.conns.get_mut(id.0).filter(|conn| conn.stage == Stage::Open)?;
         let mut out = conn.outbox.take().or_else(|| self.spare.pop()).unwrap_or_default();
         let given = self.work.budget();
+        self.broker.set_heap(alloc::current_bytes());
         let mut turn = Turn {
             now,
             broker: &mut self.broker,

@@ -92,9 +92,21 @@ mod tests {
             assert_eq!((current_bytes(), maximum_bytes()), (1050, 1050));
             let first = Counting.realloc(first, layout(1000), 10);
             assert_eq!((current_bytes(), maximum_bytes()), (60, 1050));
+            // What the system cannot give is not counted, and the old piece still is.
+            let too_much = isize::MAX as usize - 7;
+            assert!(Counting.alloc(layout(too_much)).is_null());
+            assert!(Counting.alloc_zeroed(layout(too_much)).is_null());
+            assert!(Counting.realloc(first, layout(10), too_much).is_null());
+            assert_eq!((current_bytes(), maximum_bytes()), (60, 1050));
             Counting.dealloc(first, layout(10));
             Counting.dealloc(second, layout(50));
+            let aligned = Layout::from_size_align(64, 4096).unwrap();
+            let page = Counting.alloc_zeroed(aligned);
+            assert!(page.addr() % 4096 == 0 && *page == 0);
+            let page = Counting.realloc(page, aligned, 2000);
+            assert_eq!((page.addr() % 4096, current_bytes(), maximum_bytes()), (0, 2000, 2000));
+            Counting.dealloc(page, Layout::from_size_align(2000, 4096).unwrap());
         }
-        assert_eq!((current_bytes(), maximum_bytes()), (0, 1050));
+        assert_eq!((current_bytes(), maximum_bytes()), (0, 2000));
     }
 }

@@ -24,6 +24,7 @@ use std::mem;
 use super::peer::Connection;
 use super::{CloseReason, Flow, Peer, Turn, conformance};
 use crate::broker::changes::ChangeSeq;
+use crate::broker::memory::SMALL_PACKET;
 use crate::broker::{Acked, Broker, Ending, SessionId};
 use crate::timer::Now;
 use crate::wire::acks::Ack;
@@ -37,6 +38,8 @@ use crate::wire::{DecodeError, FrameLimits, Framed, Framer, Packet, PacketId, Pr
 pub const HIGH_WATER: usize = 16 * 1024;
 /// Keepalive that is assumed until CONNECT has come.
 const CONNECT_KEEPALIVE_S: u16 = 20;
+/// From here on a keepalive may end up to a second late.
+const PRECISE_KEEPALIVE_S: u16 = 10;
 /// Where a connection stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
@@ -131,10 +134,13 @@ impl Server {
         Connection { peer: self.peer, listener_port, keepalive_s: self.keepalive_s, waiting_bytes }
     }
 
-    /// When [`Server::on_timer`] has to be called at the latest, in milliseconds.
+    /// When [`Server::on_timer`] is to be called, in milliseconds. Keepalives that are not short wait for a full second:
+    /// a thousand clients would wake the broker at a thousand moments, which a router on a battery feels.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        [self.keepalive_deadline(), self.framer.deadline()].into_iter().flatten().min()
+        let step = if self.keepalive_s < PRECISE_KEEPALIVE_S { 1 } else { 1000 };
+        let keepalive = self.keepalive_deadline().and_then(|due| due.checked_next_multiple_of(step));
+        [keepalive, self.framer.deadline()].into_iter().flatten().min()
     }
 
     fn keepalive_deadline(&self) -> Option<u64> {
@@ -149,6 +155,9 @@ impl Server {
         // Taken out, because the frames borrow it while `self` handles them.
         let mut framer = mem::take(&mut self.framer);
         let flow = loop {
+            if self.is_too_much(turn, &framer) {
+                break Flow::Close(CloseReason::OutOfMemory);
+            }
             if let Some(flow) = self.must_wait(turn) {
                 framer.keep(input);
                 break flow;
@@ -167,8 +176,16 @@ impl Server {
                 }
             }
         };
+        let too_much = matches!(flow, Flow::Continue) && self.is_too_much(turn, &framer);
         self.framer = framer;
-        flow
+        if too_much { Flow::Close(CloseReason::OutOfMemory) } else { flow }
+    }
+
+    /// Whether this is one of the thousand packets that are never completed, by which a stranger might pass
+    /// `memory_limit`. Asked before more of it is kept and after.
+    fn is_too_much(&self, turn: &Turn<'_>, framer: &Framer) -> bool {
+        let large = turn.broker.over_memory_by_far() && framer.held() > SMALL_PACKET && !framer.has_kept();
+        large && self.phase != Phase::Ended && !self.is_taken_over(turn)
     }
 
     /// Whether the rest of the input has to wait, and for what.

@@ -136,6 +136,12 @@ impl Framer {
         self.tail.as_ref().is_none_or(|t| t.done == t.bytes.len())
     }
 
+    /// Bytes that wait, of an incomplete packet or kept.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.tail.as_ref().map_or(0, |t| t.bytes.len().saturating_sub(t.done))
+    }
+
     /// True if an incomplete packet grew by less than [`STALL_BYTES`] in a window of [`STALL_MS`]: the connection ends.
     /// After a window with more the next one begins. Call it at [`Framer::deadline`].
     pub fn stalled(&mut self, now_ms: u64) -> bool {
@@ -200,8 +206,12 @@ impl Tail {
             if input.is_empty() {
                 return Ok(None);
             }
+            let have_len = have.len();
             self.compact();
             let (more, rest) = input.split_at(missing.min(input.len()));
+            // By a quarter, not to the double, and not beyond the packet: many may be under way.
+            let ahead = missing.min(have_len.checked_div(4).unwrap_or_default()).max(more.len());
+            self.bytes.reserve_exact(ahead);
             self.bytes.extend_from_slice(more);
             self.arrived = self.arrived.saturating_add(more.len());
             *input = rest;

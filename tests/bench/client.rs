@@ -28,10 +28,18 @@ fn string(text: &str) -> Vec<u8> {
 
 /// A connected 3.1.1 client, blocking until [`Driven::new`] takes it.
 pub(crate) fn connect(addr: SocketAddr, id: &str) -> io::Result<TcpStream> {
+    connect_for(addr, id, 0)
+}
+
+/// As [`connect`], with this keepalive.
+pub(crate) fn connect_for(addr: SocketAddr, id: &str, keepalive_s: u16) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(&packet(0x10, &[string("MQTT"), vec![4, 2, 0, 0], string(id)].concat()))?;
+    stream.write_all(&packet(
+        0x10,
+        &[string("MQTT"), vec![4, 2], keepalive_s.to_be_bytes().into(), string(id)].concat(),
+    ))?;
     answer(&mut stream, &[0x20, 2, 0, 0])?;
     Ok(stream)
 }

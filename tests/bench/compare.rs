@@ -8,6 +8,8 @@
 //! `BENCH_QUICK=1` runs a tenth of everything, once, to see that it works. `BENCH_C` names the other broker.
 
 mod client;
+// What only the other benchmark asks for.
+#[allow(dead_code)]
 mod process;
 
 use std::io;
@@ -16,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use client::Load;
-use process::{Kind, Process};
+use process::{Kind, Process, raise_descriptor_limit};
 
 /// The longest one measurement may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -165,17 +167,4 @@ fn processor(kinds: &[Kind], quick: bool) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Ten thousand clients need as many descriptors here and in the broker, which inherits the limit.
-#[allow(unsafe_code)]
-fn raise_descriptor_limit() -> io::Result<()> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid place for the answer, and a valid value afterwards.
-    let result = unsafe {
-        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
-        limit.rlim_cur = limit.rlim_max;
-        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -49,6 +49,17 @@ impl Process {
         Ok(process)
     }
 
+    /// How often its threads went to sleep, which is how often they were woken.
+    pub(crate) fn sleeps(&self) -> io::Result<u64> {
+        let mut total = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let text = fs::read_to_string(task?.path().join("status"))?;
+            let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            total += line.and_then(|n| n.trim().parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(total)
+    }
+
     fn proc_file(&self, name: &str) -> io::Result<String> {
         fs::read_to_string(format!("/proc/{}/{name}", self.child.id()))
     }
@@ -88,4 +99,17 @@ impl Drop for Process {
         let _ = self.child.wait();
         let _ = fs::remove_file(&self.config);
     }
+}
+
+/// Thousands of clients need as many descriptors here and in the broker, which inherits the limit.
+#[allow(unsafe_code)]
+pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer, and a valid value afterwards.
+    let result = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -10,10 +10,13 @@ mod endings;
 mod hostile;
 mod layering;
 mod limits;
+#[cfg(feature = "sys-tree")] // the heap is watched there
+mod memory_limit;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod packet_cases;
 mod paho;
+mod real_configs;
 mod reload;
 mod rumqttc_clients;
 mod running;

@@ -127,7 +127,13 @@ fn manager(name: &str) -> UnixDatagram {
 
 fn message(manager: &UnixDatagram) -> String {
     let mut buffer = [0; 128];
-    let len = manager.recv(&mut buffer).expect("a message to the service manager");
+    let len = loop {
+        match manager.recv(&mut buffer) {
+            // A socket with a time limit is also woken when the machine stops and goes on.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => break result.expect("a message to the service manager"),
+        }
+    };
     String::from_utf8(buffer[..len].to_vec()).unwrap()
 }
 

@@ -3,6 +3,7 @@
 //! `SEEDS=10000` says how many there are.
 
 mod client;
+mod idle;
 mod net;
 mod oracle;
 mod rng;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use hashbrown::HashTable;
 
 use super::pool::{List, NONE, Pool, Slot};
-use super::tokens::{HASH, Keys, PLUS, Tokens};
+use super::tokens::{HASH, Keys, PLUS, Tokens, thin_out};
 
 const ROOT: u32 = 0;
 /// A stack entry whose own filter matches, whatever stands below it.
@@ -176,6 +176,8 @@ impl Filters {
             above.children = (above.children - 1) & !Node::wildcard_bit(token);
             node = parent;
         }
+        let (keys, nodes) = (self.keys, &self.nodes);
+        thin_out(&mut self.edges, |&node| keys.pair(nodes[node].parent, nodes[node].token));
     }
 
     /// The deepest node on the path of a filter, and the levels that have none.
@@ -239,6 +241,11 @@ impl Filters {
                 if let Ok(entry) = self.exact.find_entry(self.keys.text(&name), |&other| other == index) {
                     entry.remove();
                 }
+                let (keys, filters) = (self.keys, &self.filters);
+                thin_out(&mut self.exact, |&filter| match &filters[filter].name {
+                    Name::Exact(name) => keys.text(name),
+                    Name::Wild(_) => 0,
+                });
             }
             Name::Wild(node) => {
                 self.nodes[node].filter = NONE;

@@ -8,6 +8,8 @@ use std::marker::PhantomData;
 pub(super) const NONE: u32 = u32::MAX;
 
 const CHUNK: usize = 64;
+/// Slots that are kept however few are in use.
+const KEPT: usize = 16 * CHUNK;
 
 /// A value that lends a field to the list of free slots while it is not in use.
 pub(super) trait Slot: Default {
@@ -41,16 +43,24 @@ pub(super) trait Linked<R>: Slot {
     fn link_mut(&mut self) -> &mut Link;
 }
 
-/// The arena. It grows by chunks and never shrinks; free slots are used again, the latest first.
+/// The arena. It grows by chunks; free slots are used again, the latest first. When most of them are free, the chunks
+/// without a value go back, so that those who left do not keep others out under `memory_limit`.
 pub(super) struct Pool<T> {
+    /// Those that went back are empty and listed in `released`.
     chunks: Vec<Box<[T]>>,
+    /// Values in each chunk.
+    used: Vec<u8>,
+    released: Vec<u32>,
     first_free: u32,
     len: u32,
+    /// With fewer values than this, chunks go back. Half of it after each time, so that the search pays off even when
+    /// values are left in every chunk.
+    sparse_below: u32,
 }
 
 impl<T: Slot> Pool<T> {
     pub(super) const fn new() -> Pool<T> {
-        Pool { chunks: Vec::new(), first_free: NONE, len: 0 }
+        Pool { chunks: Vec::new(), used: Vec::new(), released: Vec::new(), first_free: NONE, len: 0, sparse_below: 0 }
     }
 
     /// The number of values in use.
@@ -61,7 +71,11 @@ impl<T: Slot> Pool<T> {
     /// Slots, used or not.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.chunks.len() * CHUNK
+        self.slots()
+    }
+
+    fn slots(&self) -> usize {
+        (self.chunks.len() - self.released.len()) * CHUNK
     }
 
     /// Adds a value. The 2^32 indices cannot run out before the memory does.
@@ -75,12 +89,14 @@ impl<T: Slot> Pool<T> {
         *slot = value;
         self.first_free = next;
         self.len += 1;
+        self.used[index as usize / CHUNK] += 1;
         index
     }
 
     #[cold]
     fn grow(&mut self) {
-        let first = u32::try_from(self.chunks.len() * CHUNK).unwrap_or(NONE);
+        let at = self.released.pop().map_or(self.chunks.len(), |at| at as usize);
+        let first = u32::try_from(at * CHUNK).unwrap_or(NONE);
         let chunk = (1u32..)
             .take(CHUNK)
             .map(|i| {
@@ -89,8 +105,37 @@ impl<T: Slot> Pool<T> {
                 value
             })
             .collect();
-        self.chunks.push(chunk);
+        if at == self.chunks.len() {
+            self.chunks.push(chunk);
+            self.used.push(0);
+        } else {
+            self.chunks[at] = chunk;
+        }
         self.first_free = first;
+        let slots = self.slots();
+        self.sparse_below = if slots > KEPT { u32::try_from(slots / 4).unwrap_or(0) } else { 0 };
+    }
+
+    /// Frees every chunk without a value.
+    #[cold]
+    fn give_back(&mut self) {
+        self.sparse_below = self.len / 2;
+        let (mut left, mut next) = (NONE, self.first_free);
+        while next != NONE {
+            let index = next;
+            next = *self[index].next_free();
+            if self.used[index as usize / CHUNK] != 0 {
+                *self[index].next_free() = left;
+                left = index;
+            }
+        }
+        self.first_free = left;
+        for (at, (chunk, used)) in (0..).zip(self.chunks.iter_mut().zip(&self.used)) {
+            if *used == 0 && !chunk.is_empty() {
+                *chunk = Box::default();
+                self.released.push(at);
+            }
+        }
     }
 
     /// Takes a value out; its index is free from now on.
@@ -99,7 +144,12 @@ impl<T: Slot> Pool<T> {
         *free.next_free() = self.first_free;
         self.first_free = index;
         self.len -= 1;
-        std::mem::replace(&mut self[index], free)
+        self.used[index as usize / CHUNK] -= 1;
+        let value = std::mem::replace(&mut self[index], free);
+        if self.len < self.sparse_below {
+            self.give_back();
+        }
+        value
     }
 
     /// Appends to a list of kind `R`.

@@ -3,6 +3,7 @@
 //! C Mosquitto, which keeps offline members in the rotation and so loses every QoS 0 message whose turn is theirs.
 
 use super::pool::{Link, Linked, List, NONE, Slot};
+use super::tokens::thin_out;
 use super::{Match, OfOwner, OfSession, Record, SessionId, Sink, SubList, Subs};
 
 /// The most members one message is offered to: a group full of members that refuse must not stall the broker.
@@ -178,6 +179,8 @@ impl Subs {
         }
         self.groups.unlink::<OfFilter>(&mut self.filters[filter].groups, owner);
         self.groups.remove(owner);
+        let (keys, groups) = (self.filters.keys(), &self.groups);
+        thin_out(&mut self.group_index, |&group| keys.pair(groups[group].filter, groups[group].name));
         self.filters.tokens.release(name);
         self.filters.release(filter);
     }

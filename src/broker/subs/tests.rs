@@ -420,6 +420,34 @@ fn a_million_cycles_leave_the_arenas_where_they_were() {
 }
 
 #[test]
+fn arenas_give_memory_back_when_most_subscriptions_are_gone() {
+    let mut world = World::new(1);
+    let name = |i: u32| match i % 4 {
+        0 => (format!("a/{i}"), None),
+        1 => (format!("{i}/+/x"), None),
+        2 => (format!("b/{i}/#"), Some("g")),
+        _ => (format!("b/{i}"), Some("h")),
+    };
+    let capacity = |world: &World| {
+        let subs = &world.subs;
+        subs.filters.arena_capacity() + subs.records.capacity() + subs.groups.capacity()
+    };
+    let stays = |i: u32| i % 1000 < 4;
+    for _ in 0..2 {
+        for i in 0..20_000 {
+            world.add(0, &name(i).0, name(i).1, SubOptions::default(), 0);
+        }
+        let full = capacity(&world);
+        for i in (0..20_000).filter(|i| !stays(*i)) {
+            assert!(world.drop(0, &name(i).0, name(i).1));
+        }
+        world.subs.check_invariants();
+        assert!(capacity(&world) < full / 4, "{} of {full}", capacity(&world));
+        assert_eq!(world.subs.count(), 80);
+    }
+}
+
+#[test]
 fn a_session_past_its_share_of_the_table_is_refused() {
     let mut world = World::new(2);
     let deep = |i: u32| format!("{i}{}/+", "/x".repeat(198));

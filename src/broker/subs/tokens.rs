@@ -31,6 +31,13 @@ impl Keys {
     }
 }
 
+/// Lets a table give memory back from which most entries were removed.
+pub(super) fn thin_out(table: &mut HashTable<u32>, hash: impl Fn(&u32) -> u64) {
+    if table.capacity() > 1024 && table.len() < table.capacity() / 8 {
+        table.shrink_to(table.len() * 2, hash);
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Token {
     name: Box<str>,
@@ -88,6 +95,8 @@ impl Tokens {
             entry.remove();
         }
         self.tokens.remove(token);
+        let (keys, tokens) = (self.keys, &self.tokens);
+        thin_out(&mut self.by_name, |&token| keys.text(&tokens[token].name));
     }
 
     pub(super) fn name(&self, token: u32) -> &str {

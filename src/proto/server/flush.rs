@@ -102,7 +102,7 @@ impl Server {
             subscription_id: (v5 && sub_id != 0).then_some(sub_id),
             payload_len: msg.payload().len(),
         };
-        let alias = self.alias_for(topic);
+        let alias = self.alias_for(topic, !turn.broker.over_memory());
         if let Some((alias, known)) = alias {
             head.topic_alias = Some(alias);
             if known {
@@ -145,8 +145,8 @@ impl Server {
     }
 
     /// The alias to use for a topic, and whether the client knows it already. Aliases are given first come, first served,
-    /// and never change [conf: max_topic_alias_broker].
-    fn alias_for(&mut self, topic: &str) -> Option<(u16, bool)> {
+    /// and never change [conf: max_topic_alias_broker]; `new` tells whether one may be given.
+    fn alias_for(&mut self, topic: &str, new: bool) -> Option<(u16, bool)> {
         if self.aliases_out == 0 {
             return None;
         }
@@ -156,7 +156,7 @@ impl Server {
             return Some((*alias, true));
         }
         let next = aliases.len().saturating_add(1);
-        (next <= max).then(|| u16::try_from(next).ok()).flatten().map(|alias| (alias, false))
+        (new && next <= max).then(|| u16::try_from(next).ok()).flatten().map(|alias| (alias, false))
     }
 }
 

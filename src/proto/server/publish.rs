@@ -29,7 +29,7 @@ impl Server {
             return Err(CloseReason::RetainNotSupported);
         }
         let topic = self.full_topic(turn, session, publish)?;
-        if let Some(code) = refusal(turn, &topic, publish) {
+        if let Some(code) = refusal(turn, session, &topic, publish) {
             self.log_publish(
                 turn,
                 session,
@@ -95,6 +95,11 @@ impl Server {
             return known.map(|topic| Cow::Owned(topic.to_string())).ok_or(CloseReason::ProtocolError);
         }
         let topic = mounted();
+        let known = self.extra.as_ref().and_then(|extra| extra.aliases_in.get(&alias)).map_or(0, |topic| topic.len());
+        if turn.broker.over_memory() && topic.len() > known {
+            // To refuse the message alone would leave the client with an alias that it believes is set.
+            return Err(CloseReason::OutOfMemory);
+        }
         self.extra().aliases_in.insert(alias, topic.as_ref().into());
         Ok(topic)
     }
@@ -191,7 +196,7 @@ impl Server {
 const TOO_LARGE: ReasonCode = ReasonCode::PACKET_TOO_LARGE;
 
 /// Why a valid PUBLISH is not taken, if it is not.
-fn refusal(turn: &Turn<'_>, topic: &str, publish: &Publish<'_>) -> Option<ReasonCode> {
+fn refusal(turn: &Turn<'_>, session: SessionId, topic: &str, publish: &Publish<'_>) -> Option<ReasonCode> {
     let limit = turn.config.global.message_size_limit as usize;
     if limit != 0 && publish.payload.len() > limit {
         return Some(TOO_LARGE);
@@ -201,7 +206,9 @@ fn refusal(turn: &Turn<'_>, topic: &str, publish: &Publish<'_>) -> Option<Reason
     }
     // To remove a retained message frees memory, so it is allowed even then; and so is what an operator does about it.
     let helps = publish.retain && publish.payload.is_empty() || control::is_on(turn.config, topic);
-    if turn.broker.over_memory() && !helps {
+    let stored = |id| turn.broker.holds_qos2(session, id, topic.len(), publish.payload.len());
+    let again = publish.qos == QoS::ExactlyOnce && publish.packet_id.is_some_and(stored);
+    if turn.broker.over_memory() && !helps && !again {
         return Some(ReasonCode::QUOTA_EXCEEDED);
     }
     None
