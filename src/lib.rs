@@ -7,7 +7,7 @@
 pub mod broker;
 pub mod cli;
 pub mod config;
-mod digest;
+pub mod digest;
 pub mod log_macros;
 pub mod logging;
 pub mod net;

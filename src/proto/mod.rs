@@ -4,7 +4,11 @@
 pub mod close;
 pub mod outbox;
 pub mod peer;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 pub mod server;
+#[cfg(feature = "websockets")]
+pub mod ws;
 
 pub use close::CloseReason;
 pub use outbox::Outbox;

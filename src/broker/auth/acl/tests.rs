@@ -31,7 +31,7 @@ fn sections_and_precedence() {
         pattern deny own/%c/secret\n\
         pattern write dev/%u\n\
         pattern q%u/x\n";
-    let acl = acl(text.replace("topic readwrite with", "topic readwrite with").as_str());
+    let acl = acl(text);
     use Access::{Read, Write};
     for (user, topic, access, allowed) in [
         ("", "public/x", Read, true),
