@@ -17,4 +17,6 @@ pub mod slab;
 pub mod start;
 pub mod thin;
 pub mod timer;
+#[cfg(feature = "tools")]
+pub mod tools;
 pub mod wire;
