@@ -14,7 +14,7 @@
     )
 )]
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The most bytes a header may have: 16 and what version 2 says is still to come.
 pub const MAX_HEADER: usize = 16 + MAX_V2_BODY;

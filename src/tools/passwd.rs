@@ -16,15 +16,15 @@ use crate::os::{errors, random, replace_file, terminal};
 
 const USAGE: &str = "mosquitto_passwd is a tool for managing password files for mosquitto.
 
-Usage: mosquitto_passwd [-H hash] [-I rounds] [-c | -D] passwordfile username
-       mosquitto_passwd [-H hash] [-I rounds] [-c] -b passwordfile username password
+Usage: mosquitto_passwd [-H hash] [-I rounds] [-c | -D] passwordfile user
+       mosquitto_passwd [-H hash] [-I rounds] [-c] -b passwordfile user password
        mosquitto_passwd [-H hash] [-I rounds] -U passwordfile
 
- -b : take the password from the command line, where other users of the machine can read it.
+ -b : take the password from the command line, where others can read it.
  -c : make a new file with only this user; what an existing file holds is lost.
       The file name - prints the line instead.
  -D : delete the user.
- -H : how to hash: sha512-pbkdf2 (default), sha512, or argon2id for mosquitto 2.1 and later.
+ -H : sha512-pbkdf2 (default), sha512, or argon2id for mosquitto 2.1 and later.
  -I : rounds of sha512-pbkdf2. The default is 1000.
  -U : hash the passwords of a file that holds them as plain text.
 
