@@ -6,6 +6,8 @@ mod flush;
 mod listener;
 mod read;
 mod stream;
+#[allow(dead_code)]
+mod worker;
 
 use std::io;
 use std::os::fd::AsRawFd;

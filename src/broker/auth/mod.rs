@@ -3,6 +3,7 @@
 pub mod acl;
 #[cfg(feature = "argon2")]
 pub mod argon2id;
+pub mod guard;
 pub mod password;
 
 /// True when a client may publish to `topic`: `$SYS` belongs to the broker, except the bridge states, and `$share` is not

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
 use crate::digest::{self, SHA512_LEN};
 
@@ -17,7 +16,7 @@ const SALT_LENS: [usize; 2] = [12, 64];
 /// The users of one file.
 #[derive(Debug, Default, Clone)]
 pub struct Passwords {
-    users: HashMap<Box<str>, Arc<Hash>>,
+    users: HashMap<Box<str>, Hash>,
 }
 
 /// A stored password.
@@ -121,7 +120,7 @@ impl Passwords {
                 return Err(error(PasswordFileErrorKind::LongUsername));
             }
             let hash = std::str::from_utf8(hash).ok().map_or(Err(PasswordFileErrorKind::Hash), Hash::parse);
-            let hash = Arc::new(hash.map_err(error)?);
+            let hash = hash.map_err(error)?;
             if users.insert(user.into(), hash).is_some() {
                 return Err(error(PasswordFileErrorKind::Duplicate(user.into())));
             }
@@ -131,13 +130,13 @@ impl Passwords {
 
     /// The stored password of a user.
     #[must_use]
-    pub fn find(&self, username: &str) -> Option<&Arc<Hash>> {
+    pub fn find(&self, username: &str) -> Option<&Hash> {
         self.users.get(username)
     }
 
     /// Some stored password, to spend as much time on an unknown user as on a known one.
     #[must_use]
-    pub fn any(&self) -> Option<&Arc<Hash>> {
+    pub fn any(&self) -> Option<&Hash> {
         self.users.values().next()
     }
 
