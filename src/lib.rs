@@ -7,6 +7,7 @@
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod digest;
 pub mod log_macros;
 pub mod logging;
 pub mod net;
@@ -16,4 +17,6 @@ pub mod slab;
 pub mod start;
 pub mod thin;
 pub mod timer;
+#[cfg(feature = "tools")]
+pub mod tools;
 pub mod wire;

@@ -10,7 +10,7 @@ use log::{error, info, warn};
 
 use crate::cli::{self, Action, Arguments, CliError};
 use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES, Sources};
-use crate::net::{EventLoop, ListenError};
+use crate::net::{AccessError, EventLoop, ListenError, OpenError};
 use crate::os::errors::describe;
 use crate::os::notify::Notifier;
 use crate::os::pidfile::PidFile;
@@ -39,6 +39,8 @@ pub enum StartError {
     PidFile(PathBuf, io::Error),
     /// Signals cannot be handled.
     Signals(io::Error),
+    /// A password or ACL file cannot be read or is wrong.
+    Access(AccessError),
     /// A listener cannot be opened.
     Listen(ListenError),
     /// The event loop cannot wait for events.
@@ -53,6 +55,7 @@ impl StartError {
             StartError::Daemon(_) | StartError::Signals(_) | StartError::Listen(_) | StartError::Poll(_) => 1,
             StartError::Config(_) | StartError::Umask(_) => 3,
             StartError::User(error) => error.exit_status(),
+            StartError::Access(error) => error.exit_status(),
             StartError::PidFile(..) => 14,
         }
     }
@@ -69,8 +72,18 @@ impl fmt::Display for StartError {
                 write!(f, "Error: Unable to write pid file {}: {}", path.display(), describe(error))
             }
             StartError::Signals(error) => write!(f, "Error: Unable to handle signals: {}", describe(error)),
+            StartError::Access(error) => error.fmt(f),
             StartError::Listen(error) => error.fmt(f),
             StartError::Poll(error) => write!(f, "Error: Unable to wait for events: {}", describe(error)),
+        }
+    }
+}
+
+impl From<OpenError> for StartError {
+    fn from(error: OpenError) -> StartError {
+        match error {
+            OpenError::Access(error) => StartError::Access(error),
+            OpenError::Listen(error) => StartError::Listen(error),
         }
     }
 }
@@ -180,7 +193,7 @@ fn greet(config: &Config) {
 /// Opens the listeners and runs the event loop until a signal ends it.
 fn serve(config: Config, sources: Sources, signals: Signals, notifier: Option<Notifier>) -> Result<(), StartError> {
     let hash_keys = [random::seed(), random::seed()];
-    let mut event_loop = EventLoop::new(config, sources, signals, notifier, hash_keys).map_err(StartError::Listen)?;
+    let mut event_loop = EventLoop::new(config, sources, signals, notifier, hash_keys)?;
     signals::handle_termination().map_err(StartError::Signals)?;
     info!("{} running", cli::VERSION);
     let result = event_loop.run().map_err(StartError::Poll);

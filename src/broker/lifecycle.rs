@@ -1,5 +1,6 @@
 //! What happens to sessions over time: connect, take-over, disconnect, expiry, delayed wills, the end.
 
+use super::auth::access::RulesId;
 use super::changes::Change;
 use super::message::Msg;
 use super::retain::{Cursor, Step};
@@ -35,6 +36,8 @@ pub struct ConnectRequest<'a> {
     pub version: ProtocolVersion,
     /// It says it is a bridge.
     pub bridge: bool,
+    /// The rules of its listener.
+    pub rules: RulesId,
     /// QoS 1 and 2 messages it says it takes at once; without it `[conf: max_inflight_messages]` decides.
     pub receive_maximum: Option<u16>,
     /// Its will.
@@ -123,6 +126,7 @@ impl Broker {
         session.ends_ms = 0;
         session.version = request.version;
         session.bridge = request.bridge;
+        session.rules = request.rules;
         session.receive_maximum = request.receive_maximum;
         session.promised = self.settings.max_inflight_messages;
         session.dirty = false;

@@ -36,6 +36,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use crate::config::Global;
 use crate::slab::Key;
 use crate::timer::{Now, Timers};
+use auth::access::Access;
 use changes::{ChangeSeq, Changes};
 use retain::Retained;
 use session::Sessions;
@@ -96,6 +97,7 @@ pub struct Broker {
     subs: Subs,
     retained: Retained,
     timers: Timers,
+    access: Access,
     /// Counters, which the connections add to.
     pub stats: Stats,
     changes: Changes,
@@ -129,6 +131,7 @@ impl Broker {
             subs: Subs::new(hash_keys),
             retained: Retained::default(),
             timers: Timers::default(),
+            access: Access::default(),
             stats: Stats::default(),
             changes: Changes::default(),
             waiting: Vec::new(),

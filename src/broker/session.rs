@@ -5,6 +5,7 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
+use super::auth::access::RulesId;
 use super::inflight::Flow;
 use super::subs::SubList;
 use super::will::Will;
@@ -51,6 +52,8 @@ pub(crate) struct Session {
     /// How many the broker promised to take from a v5 client at once [MQTT-3.2.2-11]; 0 is unlimited. A promise holds for
     /// the connection, whatever a reload says.
     pub(crate) promised: u16,
+    /// The rules of passwords and access it came under.
+    pub(crate) rules: RulesId,
     pub(crate) version: ProtocolVersion,
     pub(crate) bridge: bool,
     /// On the list of connections to flush.
@@ -173,6 +176,7 @@ impl Sessions {
             last_id: 0,
             receive_maximum: None,
             promised: 0,
+            rules: RulesId::GLOBAL,
             version,
             bridge: false,
             dirty: false,

@@ -1,5 +1,6 @@
 //! What new options do to the sessions there are. Most options are read when they are needed and need nothing here.
 
+use super::auth::access::Access;
 use super::changes::Change;
 use super::deliver::mark_dirty;
 use super::lifecycle::Sweep;
@@ -24,6 +25,17 @@ impl Broker {
             self.wake_queues();
         }
         self.follow_sys(&old);
+    }
+
+    /// The rules of passwords and access in force.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Puts other rules in force.
+    pub fn set_access(&mut self, access: Access) {
+        self.access = access;
     }
 
     /// Lets every session end by the new `persistent_client_expiration` at the latest. For one that is offline the time

@@ -42,6 +42,8 @@ pub struct Listener {
     pub allow_zero_length_clientid: Option<bool>,
     /// `[conf: password_file]` under `per_listener_settings`.
     pub password_file: Option<PathBuf>,
+    /// Which rules of passwords and access hold here; whoever reads the files notes it. Not an option.
+    pub rules: u16,
     /// `[conf: use_username_as_clientid]`.
     pub use_username_as_clientid: bool,
     /// `[conf: enable_proxy_protocol]`.
@@ -78,6 +80,7 @@ impl Listener {
             auto_id_prefix: None,
             allow_zero_length_clientid: None,
             password_file: None,
+            rules: 0,
             use_username_as_clientid: false,
             proxy_protocol: None,
             proxy_protocol_v2_require_tls: false,

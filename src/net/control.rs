@@ -113,15 +113,13 @@ impl EventLoop {
         }
         let new = match self.sources.read(logging::tell) {
             Ok(new) => new,
-            Err(error) => {
-                for line in error.to_string().lines() {
-                    log::error!("{line}");
-                }
-                log::error!("Error: The configuration was not reloaded; the settings before stay in force.");
-                return logging::reopen();
-            }
+            Err(error) => return not_reloaded(&error.to_string()),
         };
-        let (config, notes) = config::take_over(&self.config, new);
+        let (mut config, notes) = config::take_over(&self.config, new);
+        let access = match super::access::load(&mut config, self.broker.access()) {
+            Ok(access) => access,
+            Err(error) => return not_reloaded(&error.to_string()),
+        };
         let before = std::mem::replace(&mut self.config, config);
         // First what gives descriptors back, then what needs them.
         let changes = self.slots.take_over(&self.config.listeners);
@@ -136,6 +134,7 @@ impl EventLoop {
             crate::notice!("{note}");
         }
         self.broker.set_settings(self.config.global.clone(), now);
+        self.broker.set_access(access);
         self.check_api();
         self.open_added(&changes, &before);
         self.find_leaving(&changes);
@@ -256,4 +255,13 @@ impl EventLoop {
         }
         self.bury();
     }
+}
+
+/// Says why a reload changes nothing but the log file.
+fn not_reloaded(why: &str) {
+    for line in why.lines() {
+        log::error!("{line}");
+    }
+    log::error!("Error: The configuration was not reloaded; the settings before stay in force.");
+    logging::reopen();
 }

@@ -1,5 +1,6 @@
 //! The event loop: the only place that knows sockets. [`EventLoop::turn`] is the whole scheduler.
 
+mod access;
 mod conn;
 mod control;
 mod flush;
@@ -7,6 +8,8 @@ mod listener;
 mod read;
 mod slots;
 mod stream;
+#[allow(dead_code)]
+mod worker;
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -27,7 +30,23 @@ use listener::{Accepted, ListenSocket};
 use slots::Slots;
 use stream::Stream;
 
+pub use access::AccessError;
 pub use listener::ListenError;
+
+/// Why the loop could not begin.
+#[derive(Debug)]
+pub enum OpenError {
+    /// A password or ACL file.
+    Access(AccessError),
+    /// A listener.
+    Listen(ListenError),
+}
+
+impl From<ListenError> for OpenError {
+    fn from(error: ListenError) -> OpenError {
+        OpenError::Listen(error)
+    }
+}
 
 /// Connections taken from one listening socket in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -134,14 +153,15 @@ impl Work {
 impl EventLoop {
     /// Opens every listener. Nothing is served before [`EventLoop::run`].
     pub fn new(
-        config: Config,
+        mut config: Config,
         sources: Sources,
         signals: Signals,
         notifier: Option<Notifier>,
         hash_keys: [u64; 2],
-    ) -> Result<EventLoop, ListenError> {
+    ) -> Result<EventLoop, OpenError> {
         let now = clock::now();
         let mut broker = Broker::new(config.global.clone(), hash_keys, now);
+        broker.set_access(access::load(&mut config, broker.access()).map_err(OpenError::Access)?);
         broker.set_heap(alloc::current_bytes());
         broker.publish_sys(now);
         let poll = Poll::new().map_err(|error| ListenError::system(&error))?;

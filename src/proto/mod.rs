@@ -9,13 +9,17 @@ pub mod control;
 #[path = "control_off.rs"]
 pub mod control;
 pub mod endpoint;
-#[cfg(feature = "metrics")]
+#[cfg(any(feature = "metrics", feature = "websockets"))]
 pub mod http;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 pub mod outbox;
 pub mod peer;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 pub mod server;
+#[cfg(feature = "websockets")]
+pub mod ws;
 
 pub use close::CloseReason;
 pub use endpoint::{Endpoint, Flushed, LoopFigures};

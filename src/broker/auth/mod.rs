@@ -1,5 +1,12 @@
 //! Who may connect, publish and read. So far the rules that hold without any password or ACL file.
 
+pub mod access;
+pub mod acl;
+#[cfg(feature = "argon2")]
+pub mod argon2id;
+pub mod guard;
+pub mod password;
+
 /// True when a client may publish to `topic`: `$SYS` belongs to the broker, except the bridge states, and `$share` is not
 /// a topic.
 #[must_use]

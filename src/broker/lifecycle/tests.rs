@@ -26,6 +26,7 @@ fn request(conn: u32, client_id: &str, clean_start: bool, expiry_s: u32) -> Conn
         expiry_s,
         version: ProtocolVersion::V5,
         bridge: false,
+        rules: crate::broker::auth::access::RulesId::GLOBAL,
         receive_maximum: Some(20),
         will: None,
     }

@@ -32,6 +32,7 @@ fn connect(broker: &mut Broker, client_id: &str, version: ProtocolVersion, expir
         expiry_s,
         version,
         bridge: false,
+        rules: crate::broker::auth::access::RulesId::GLOBAL,
         receive_maximum: None,
         will: None,
     };
@@ -87,6 +88,7 @@ fn what_a_client_said_it_takes_is_not_exceeded_by_a_wider_window() {
         expiry_s: 0,
         version: ProtocolVersion::V5,
         bridge: false,
+        rules: crate::broker::auth::access::RulesId::GLOBAL,
         receive_maximum: Some(2),
         will: None,
     };

@@ -44,6 +44,7 @@ impl World {
             expiry_s,
             version: ProtocolVersion::V5,
             bridge: false,
+            rules: crate::broker::auth::access::RulesId::GLOBAL,
             receive_maximum: Some(20),
             will,
         };

@@ -2,7 +2,7 @@
 
 use super::strict::Announcement;
 use super::{Handled, Phase, Server};
-use crate::broker::auth;
+use crate::broker::auth::{self, access::RulesId};
 use crate::broker::will::Will;
 use crate::broker::{ConnectRefused, ConnectRequest, NEVER};
 use crate::proto::close::Refusal;
@@ -116,6 +116,7 @@ impl Server {
             expiry_s,
             version: connect.version,
             bridge: connect.bridge,
+            rules: RulesId(listener.rules),
             receive_maximum: connect.receive_maximum,
             will: connect.will.as_ref().map(|will| own_will(turn, will)),
         };

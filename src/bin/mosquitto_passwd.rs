@@ -1,0 +1,6 @@
+//! Manages password files.
+
+fn main() {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    std::process::exit(mosquitto::tools::passwd::main(&arguments));
+}

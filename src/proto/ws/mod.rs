@@ -1,0 +1,3 @@
+//! MQTT over WebSockets: the upgrade from HTTP and the frames. A stage below the endpoints, which see a stream of bytes.
+
+pub mod frame;
