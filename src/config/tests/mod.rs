@@ -5,7 +5,7 @@ mod table;
 mod whole;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
 use super::options::{self, OPTIONS};
@@ -144,7 +144,7 @@ fn refused_lines_say_what_and_where() {
         (long, "'user' value is longer than 65535 bytes."),
         ("max_keepalive 7\0".into(), "NUL byte in configuration."),
         ("include_dir".into(), "Empty 'include_dir' value in configuration."),
-        ("include_dir /nonexistent/x".into(), "Unable to open include_dir '/nonexistent/x'."),
+        ("include_dir /nonexistent/x".into(), "Unable to open include_dir '/nonexistent/x'.\nReason: No such file or directory."),
     ] {
         let text: String = text;
         let line = text.lines().count();
@@ -335,8 +335,19 @@ fn files_are_read_on_top_of_each_other() {
 
     let path = dir.0.display();
     let refused = |name: &str| Config::load(&dir.0.join(name), None).expect_err("refused").to_string();
-    assert_eq!(refused("none"), format!("Error: Unable to open config file '{path}/none'."));
+    let unable = |name: &str, why: &str| format!("Error: Unable to open config file '{path}/{name}'.\nReason: {why}.");
+    assert_eq!(refused("none"), unable("none", "No such file or directory"));
+    assert_eq!(refused("a/b"), unable("a/b", "Not a directory"));
     assert_eq!(refused("."), format!("Error: Config file '{path}/.' is a directory."));
+    // Nobody will write to it: to wait for that would be for ever.
+    let made = std::process::Command::new("mkfifo").arg(dir.0.join("fifo")).status().expect("mkfifo");
+    assert!(made.success());
+    assert_eq!(refused("fifo"), unable("fifo", "not a regular file"));
+    let error = Config::load(Path::new("/dev/null"), None).expect_err("refused").to_string();
+    assert_eq!(error, "Error: Unable to open config file '/dev/null'.\nReason: not a regular file.");
+    let included = Config::parse_str("m", format!("include_dir {path}/none")).expect_err("refused").to_string();
+    let unable = format!("Error: Unable to open include_dir '{path}/none'.");
+    assert_eq!(included, format!("{unable}\nReason: No such file or directory.\nError found at m:1."));
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub(super) const CASES: &[Case] = &[
     ]),
     case("global_plugin", Global, "none").good(&[("/x.so", |_| true)]).restart().adds(),
     case("include_dir", Global, "none")
-        .bad(&[("/nonexistent/x", "Unable to open include_dir '/nonexistent/x'.")])
+        .bad(&[("/nonexistent/x", "Unable to open include_dir '/nonexistent/x'.\nReason: No such file or directory.")])
         .adds(),
     case("log_dest", Global, "stderr")
         .good(&[
