@@ -180,6 +180,11 @@ fn outdated_options_are_told() {
         ["Warning: 'retain_expiry_interval' is capped at 19 years. (a.conf:1)"]
     );
     assert_eq!(lines("log_dest dlt").len(), 1);
+    let without_sys =
+        "Warning: The 'log_dest' option needs the $SYS topics, which is not available in this build. The option is \
+         ignored. (a.conf:1)";
+    let told: &[&str] = if cfg!(feature = "sys-tree") { &[] } else { &[without_sys] };
+    assert_eq!(lines("log_dest topic"), told);
     assert_eq!(lines("set_tcp_nodelay false").len(), 1);
 }
 
@@ -324,13 +329,13 @@ fn errors_in_included_files_name_both_places() {
 fn files_are_read_on_top_of_each_other() {
     let dir = Directory::new(
         "load",
-        &[("a", "max_keepalive 7\nlistener 1\nlog_dest stdout"), ("b", "sys_interval 3\nlistener 2\nlog_dest topic")],
+        &[("a", "max_keepalive 7\nlistener 1\nlog_dest stdout"), ("b", "sys_interval 3\nlistener 2\nlog_dest syslog")],
     );
     let first = Config::load(&dir.0.join("a"), None).expect("first").config;
     let both = Config::load(&dir.0.join("b"), Some(first)).expect("second").config;
     assert_eq!((both.global.max_keepalive, both.global.sys_interval), (7, 3));
     assert_eq!(both.listeners.iter().map(|l| l.port).collect::<Vec<_>>(), [1, 2]);
-    assert!(both.global.log.stdout && both.global.log.topic && !both.global.log.stderr);
+    assert!(both.global.log.stdout && both.global.log.syslog && !both.global.log.stderr);
     assert_eq!(both.file, Some(dir.0.join("b")));
 
     let path = dir.0.display();

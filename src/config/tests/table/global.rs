@@ -57,12 +57,12 @@ pub(super) const CASES: &[Case] = &[
         .good(&[
             ("stdout", |c| c.global.log.stdout && !c.global.log.stderr),
             ("stderr", |c| c.global.log.stderr),
-            ("syslog", |c| c.global.log.syslog),
+            ("topic", |c| c.global.log.topic == cfg!(feature = "sys-tree")),
             ("none", |c| !c.global.log.stderr),
             ("file a b", |c| c.global.log.file.as_deref() == Some("a b".as_ref())),
             ("dlt", |c| !c.global.log.stderr),
             ("android", |c| !c.global.log.stderr),
-            ("topic", |c| c.global.log.topic),
+            ("syslog", |c| c.global.log.syslog),
         ])
         .bad(&[
             ("files", "Invalid 'log_dest' value (files)."),
