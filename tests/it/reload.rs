@@ -317,6 +317,15 @@ fn listeners_come_go_and_move() {
     on_b.ping();
     below.ping();
     old.ping();
+
+    // Gone, with those of both mount points.
+    let said = reload(&broker, "");
+    let closed: Vec<&str> = said.lines().filter(|line| line.contains("was closed")).collect();
+    assert_eq!(closed.len(), 1, "{said}");
+    assert!(closed[0].ends_with(&format!("Listener {b} on 127.0.0.1 was closed; connections closed with it: 2.")));
+    expect_sent_away(&mut on_b, 5);
+    expect_sent_away(&mut below, 4);
+    old.ping();
 }
 
 #[test]
