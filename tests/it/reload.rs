@@ -331,8 +331,9 @@ fn listeners_come_go_and_move() {
 #[test]
 fn a_listener_that_cannot_be_opened_is_named_and_the_rest_goes_on() {
     let broker = start_with("max_keepalive 30");
-    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = taken.local_addr().expect("an address").port();
+    // Not one that the system gives out: a client of another test could get it as soon as it is free.
+    let port = free_port();
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a port");
     let other = free_port();
     let mut client = Client::connect(broker.addr(), 5, "c");
     let lines = format!(
