@@ -251,6 +251,12 @@ impl Broker {
         self.sessions.get(id).map_or(0, |session| session.expiry_s)
     }
 
+    /// QoS 1 and 2 messages the client may have under way to the broker, as it was told; 0 is unlimited.
+    #[must_use]
+    pub fn inbound_window(&self, id: SessionId) -> usize {
+        self.sessions.get(id).map_or(0, |session| session.inbound_window(&self.settings))
+    }
+
     /// A client id nobody has: `prefix` and 16 bytes that cannot be guessed, in hexadecimal groups.
     pub fn generate_client_id(&mut self, prefix: &str) -> String {
         loop {

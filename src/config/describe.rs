@@ -32,7 +32,8 @@ impl Listener {
     }
 
     fn reach(&self) -> Reach {
-        if self.unix_path.is_some() {
+        let stays_here = self.protocol == Protocol::Metrics && self.host.is_none() && self.bind_interface.is_none();
+        if self.unix_path.is_some() || stays_here {
             return Reach::Loopback;
         }
         let own = |host: &str| {
@@ -86,17 +87,19 @@ impl Config {
         vec![format!("anonymous {anonymous}"), format!("passwords {}", file(passwords)), format!("acl {}", file(acl))]
     }
 
-    /// A warning, with the remedy, when anybody who reaches `listener` from another machine may do everything.
+    /// A warning, with the remedy, when anybody who reaches `listener` from another machine may do all that is done there.
     #[must_use]
     pub fn exposure(&self, listener: &Listener) -> Option<String> {
-        let open = listener.protocol != Protocol::Metrics && self.anonymous_allowed(listener);
-        (open && listener.reach() == Reach::Network).then(|| {
-            format!(
-                "Warning: Anybody who reaches listener {} may connect, read and publish without a password. Set \
-                 'allow_anonymous false' and a 'password_file', or bind it to 127.0.0.1.",
-                listener.name()
-            )
-        })
+        if listener.reach() == Reach::Loopback {
+            return None;
+        }
+        let (may, remedy) = match listener.protocol {
+            Protocol::Metrics => ("read the figures of the broker", "Keep others away by a firewall"),
+            _ if !self.anonymous_allowed(listener) => return None,
+            _ => ("connect, read and publish without a password", "Set 'allow_anonymous false' and a 'password_file'"),
+        };
+        let name = listener.name();
+        Some(format!("Warning: Anybody who reaches listener {name} may {may}. {remedy}, or bind it to 127.0.0.1."))
     }
 }
 
@@ -168,5 +171,18 @@ mod tests {
         let listener = Listener { protocol: Protocol::Metrics, ..Listener::new(9, None) };
         assert_eq!(config.describe(&listener), "Listener 9 on this machine: metrics, no TLS, anybody.");
         assert_eq!(config.exposure(&listener), None);
+        for (host, interface, warned) in [
+            (Some("127.0.0.1"), None, false),
+            (Some("192.0.2.1"), None, true),
+            (Some("0.0.0.0"), None, true),
+            (None, Some("eth0"), true),
+            (None, Some("lo"), false),
+        ] {
+            let [host, bind_interface] = [host, interface].map(|name| name.map(Into::into));
+            let listener = Listener { bind_interface, protocol: Protocol::Metrics, ..Listener::new(9, host) };
+            let warning = config.exposure(&listener);
+            assert_eq!(warning.is_some(), warned, "{}", listener.name());
+            assert!(warning.is_none_or(|text| text.contains("may read the figures of the broker")));
+        }
     }
 }

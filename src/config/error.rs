@@ -72,10 +72,10 @@ pub enum ErrorKind {
     PerListenerTooLate,
     /// `include_dir` within an included file.
     NestedInclude,
-    /// The directory of `include_dir` cannot be read.
-    IncludeDir(String),
-    /// The file cannot be read.
-    Open(String),
+    /// The directory of `include_dir` cannot be read; why.
+    IncludeDir(String, String),
+    /// The file cannot be read; why.
+    Open(String, String),
     /// The file is a directory.
     Directory(String),
     /// The option needs something that is not built in.
@@ -139,8 +139,8 @@ impl ConfigError {
                 "per_listener_settings must be set before any other security settings.".into()
             }
             ErrorKind::NestedInclude => "The include_dir option is only valid in the main configuration file.".into(),
-            ErrorKind::IncludeDir(dir) => format!("Unable to open include_dir '{dir}'."),
-            ErrorKind::Open(file) => format!("Unable to open config file '{file}'."),
+            ErrorKind::IncludeDir(dir, why) => format!("Unable to open include_dir '{dir}'.\nReason: {why}."),
+            ErrorKind::Open(file, why) => format!("Unable to open config file '{file}'.\nReason: {why}."),
             ErrorKind::Directory(file) => format!("Config file '{file}' is a directory."),
             ErrorKind::Unavailable(feature) => feature.sentence(option),
             ErrorKind::Advised(feature, instead) => feature.never(option, instead),

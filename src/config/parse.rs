@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::current::{Cursor, Place};
 use super::error::{ConfigError, ErrorKind, Feature, Location, Severity};
 use super::options::{self, Kind, Lack, OptionRow};
 use super::{Config, Listener, LogTypes, value};
+use crate::os::errors::describe;
+use crate::os::private_file;
 
 /// A configuration and what is to be said about it, in order. The log is not open yet while files are read, so the
 /// caller prints the lines.
@@ -159,7 +162,11 @@ impl Parser {
         if path.is_dir() {
             return Err(self.error(ErrorKind::Directory(name)));
         }
-        let Ok(text) = fs::read(path) else { return Err(self.error(ErrorKind::Open(name))) };
+        let mut text = Vec::new();
+        // Links are followed: many a configuration is one. A FIFO is an error, not a wait for somebody who writes to it.
+        private_file::open(path, true)
+            .and_then(|mut file| file.read_to_end(&mut text))
+            .map_err(|error| self.error(ErrorKind::Open(name.clone(), describe(&error))))?;
         self.text(&name, &text)
     }
 
@@ -281,9 +288,8 @@ impl Parser {
         if dir.is_empty() {
             return Err(self.error(ErrorKind::Empty));
         }
-        let Ok(paths) = conf_files(Path::new(dir)) else {
-            return Err(self.error(ErrorKind::IncludeDir(dir.into())));
-        };
+        let paths = conf_files(Path::new(dir))
+            .map_err(|error| self.error(ErrorKind::IncludeDir(dir.into(), describe(&error))))?;
         for path in paths {
             self.say(Severity::Information, format!("Loading config file '{}'", path.display()));
             let outer = (self.cursor, self.bridge, self.plugin);

@@ -80,6 +80,12 @@ pub fn summary_due_ms() -> Option<u64> {
     LOGGER.lock().summary_due_ms()
 }
 
+/// True while lines wait for [`drain_topic_lines`].
+#[must_use]
+pub fn has_topic_lines() -> bool {
+    !LOGGER.lock().topic_lines.ends.is_empty()
+}
+
 /// Says how many lines were left out, as far as that is due.
 pub fn summarise(now: Now) {
     LOGGER.lock().summarise(now, false);

@@ -208,8 +208,15 @@ impl EventLoop {
                 _ => {}
             }
         }
+        // A listener whose mount point was changed has a slot for each.
+        let mut sums: Vec<(&str, u32, u32)> = Vec::new();
         for (closed, stayed) in changes.closed.iter().zip(stayed) {
-            let (name, gone) = (&closed.name, closed.connections - stayed);
+            match sums.iter_mut().find(|(name, ..)| *name == closed.name) {
+                Some(sum) => (sum.1, sum.2) = (sum.1 + closed.connections - stayed, sum.2 + stayed),
+                None => sums.push((&closed.name, closed.connections - stayed, stayed)),
+            }
+        }
+        for (name, gone, stayed) in sums {
             let others = if stayed == 0 { String::new() } else { format!("; gone over to another listener: {stayed}") };
             crate::notice!("Listener {name} was closed; connections closed with it: {gone}{others}.");
         }

@@ -63,6 +63,8 @@ const WALKED_FOR_ONE: usize = 16;
 const LEAST_BUDGET: u32 = 64;
 /// How long a connection that was told goodbye may take to go.
 const DRAIN_MS: u64 = 2000;
+/// How long a line of the log may wait for the next wake-up to be published.
+const LOG_PAUSE_MS: u64 = 500;
 /// How long to wait for a free descriptor before accepting again.
 const ACCEPT_PAUSE_MS: u64 = 500;
 
@@ -240,6 +242,9 @@ impl EventLoop {
             self.watchdog_due_ms,
             self.accept_paused_until_ms,
             crate::logging::summary_due_ms(),
+            // What was logged since the last were published. Not at once: a reader who is told of each line that it could
+            // not be sent to him would keep us busy with himself.
+            crate::logging::has_topic_lines().then_some(now_ms + LOG_PAUSE_MS),
         ];
         let timeout_ms = match deadlines.into_iter().flatten().min() {
             _ if work => Some(0),

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -54,7 +53,7 @@ pub(crate) fn directory(name: &str) -> PathBuf {
 }
 
 pub(crate) fn free_port() -> String {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port().to_string()
+    crate::broker::free_port().to_string()
 }
 
 /// True when the tests run as root, which the broker then gives up.

@@ -317,13 +317,23 @@ fn listeners_come_go_and_move() {
     on_b.ping();
     below.ping();
     old.ping();
+
+    // Gone, with those of both mount points.
+    let said = reload(&broker, "");
+    let closed: Vec<&str> = said.lines().filter(|line| line.contains("was closed")).collect();
+    assert_eq!(closed.len(), 1, "{said}");
+    assert!(closed[0].ends_with(&format!("Listener {b} on 127.0.0.1 was closed; connections closed with it: 2.")));
+    expect_sent_away(&mut on_b, 5);
+    expect_sent_away(&mut below, 4);
+    old.ping();
 }
 
 #[test]
 fn a_listener_that_cannot_be_opened_is_named_and_the_rest_goes_on() {
     let broker = start_with("max_keepalive 30");
-    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-    let port = taken.local_addr().expect("an address").port();
+    // Not one that the system gives out: a client of another test could get it as soon as it is free.
+    let port = free_port();
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a port");
     let other = free_port();
     let mut client = Client::connect(broker.addr(), 5, "c");
     let lines = format!(

@@ -653,3 +653,26 @@ fn a_line_goes_to_every_destination() {
     }
     fs::remove_dir_all(directory).unwrap();
 }
+
+#[test]
+#[cfg(feature = "sys-tree")]
+fn a_line_about_what_is_sent_is_published_without_another_event() {
+    let broker = Broker::start_with("log_dest topic\nlog_dest stderr\nsys_interval 60000\n");
+    let mut reader = Client::connect(broker.addr(), 4, "reader");
+    reader.send(&client::subscribe(4, 1, "$SYS/broker/log/N", 0));
+    reader.recv(5).unwrap();
+    let mut small = Client::open(broker.addr());
+    small.send(&client::connect_with(5, 2, 0, b"\x27\x00\x00\x00\x40", &[&client::string("small")]));
+    small.packet();
+    small.send(&client::subscribe(5, 1, "t", 0));
+    small.packet();
+    reader.send(&client::publish(4, 0, "t", 0, &[b'x'; 100]));
+    let start = Instant::now();
+    loop {
+        let packet = reader.packet();
+        if String::from_utf8_lossy(&packet).contains("Dropping too large outgoing PUBLISH for small") {
+            break;
+        }
+        assert!(start.elapsed() < DEADLINE, "never published");
+    }
+}

@@ -69,7 +69,8 @@ pub(super) fn log_dest(p: &mut Parser, rest: &str) -> Done {
         "stdout" => log.stdout = true,
         "stderr" => log.stderr = true,
         "syslog" => log.syslog = true,
-        "topic" => log.topic = true,
+        "topic" if Feature::SysTree.is_built() => log.topic = true,
+        "topic" => p.warn_unavailable(Feature::SysTree),
         "file" if path.is_empty() => {
             return Err(ErrorKind::Other("Empty 'log_dest file' value in configuration.".into()));
         }

@@ -5,7 +5,7 @@ mod table;
 mod whole;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, fs, process};
 
 use super::options::{self, OPTIONS};
@@ -144,7 +144,10 @@ fn refused_lines_say_what_and_where() {
         (long, "'user' value is longer than 65535 bytes."),
         ("max_keepalive 7\0".into(), "NUL byte in configuration."),
         ("include_dir".into(), "Empty 'include_dir' value in configuration."),
-        ("include_dir /nonexistent/x".into(), "Unable to open include_dir '/nonexistent/x'."),
+        (
+            "include_dir /nonexistent/x".into(),
+            "Unable to open include_dir '/nonexistent/x'.\nReason: No such file or directory.",
+        ),
     ] {
         let text: String = text;
         let line = text.lines().count();
@@ -180,6 +183,9 @@ fn outdated_options_are_told() {
         ["Warning: 'retain_expiry_interval' is capped at 19 years. (a.conf:1)"]
     );
     assert_eq!(lines("log_dest dlt").len(), 1);
+    let lost = "Warning: The 'log_dest' option needs the $SYS topics, which is not available in this build.";
+    let told = [format!("{lost} The option is ignored. (a.conf:1)")];
+    assert_eq!(lines("log_dest topic"), if cfg!(feature = "sys-tree") { &[][..] } else { &told[..] });
     assert_eq!(lines("set_tcp_nodelay false").len(), 1);
 }
 
@@ -324,19 +330,30 @@ fn errors_in_included_files_name_both_places() {
 fn files_are_read_on_top_of_each_other() {
     let dir = Directory::new(
         "load",
-        &[("a", "max_keepalive 7\nlistener 1\nlog_dest stdout"), ("b", "sys_interval 3\nlistener 2\nlog_dest topic")],
+        &[("a", "max_keepalive 7\nlistener 1\nlog_dest stdout"), ("b", "sys_interval 3\nlistener 2\nlog_dest syslog")],
     );
     let first = Config::load(&dir.0.join("a"), None).expect("first").config;
     let both = Config::load(&dir.0.join("b"), Some(first)).expect("second").config;
     assert_eq!((both.global.max_keepalive, both.global.sys_interval), (7, 3));
     assert_eq!(both.listeners.iter().map(|l| l.port).collect::<Vec<_>>(), [1, 2]);
-    assert!(both.global.log.stdout && both.global.log.topic && !both.global.log.stderr);
+    assert!(both.global.log.stdout && both.global.log.syslog && !both.global.log.stderr);
     assert_eq!(both.file, Some(dir.0.join("b")));
 
     let path = dir.0.display();
     let refused = |name: &str| Config::load(&dir.0.join(name), None).expect_err("refused").to_string();
-    assert_eq!(refused("none"), format!("Error: Unable to open config file '{path}/none'."));
+    let unable = |name: &str, why: &str| format!("Error: Unable to open config file '{path}/{name}'.\nReason: {why}.");
+    assert_eq!(refused("none"), unable("none", "No such file or directory"));
+    assert_eq!(refused("a/b"), unable("a/b", "Not a directory"));
     assert_eq!(refused("."), format!("Error: Config file '{path}/.' is a directory."));
+    // Nobody will write to it: to wait for that would be for ever.
+    let made = std::process::Command::new("mkfifo").arg(dir.0.join("fifo")).status().expect("mkfifo");
+    assert!(made.success());
+    assert_eq!(refused("fifo"), unable("fifo", "not a regular file"));
+    let error = Config::load(Path::new("/dev/null"), None).expect_err("refused").to_string();
+    assert_eq!(error, "Error: Unable to open config file '/dev/null'.\nReason: not a regular file.");
+    let included = Config::parse_str("m", format!("include_dir {path}/none")).expect_err("refused").to_string();
+    let unable = format!("Error: Unable to open include_dir '{path}/none'.");
+    assert_eq!(included, format!("{unable}\nReason: No such file or directory.\nError found at m:1."));
 }
 
 #[test]

@@ -474,6 +474,8 @@ fn an_api_open_to_everybody_is_warned_of() {
     config.global.enable_control_api = true;
     let text = warning(&config).unwrap();
     assert!(text.contains("port 1883, 1884 is open") && text.contains("acl_file"), "{text}");
+    config.listeners.iter_mut().for_each(|listener| listener.protocol = Protocol::Websockets);
+    assert_eq!(warning(&config), Some(text), "MQTT is MQTT");
     config.listeners[0].allow_anonymous = Some(false);
     config.listeners[1].protocol = Protocol::Metrics;
     config.listeners.truncate(2);

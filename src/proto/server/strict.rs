@@ -77,13 +77,11 @@ impl Server {
 
     /// Counts a QoS 1 or 2 PUBLISH against the receive maximum, which holds for one connection [MQTT 4.9].
     pub(super) fn count_publish(&mut self, turn: &Turn<'_>, session: SessionId, publish: &Publish<'_>) -> Handled {
-        let max = usize::from(turn.config.global.max_inflight_messages);
-        let Some(id) = publish.packet_id.filter(|_| turn.strict() && self.version == ProtocolVersion::V5 && max != 0)
-        else {
-            return Ok(());
-        };
+        let counts = turn.strict() && self.version == ProtocolVersion::V5;
+        let Some(id) = publish.packet_id.filter(|_| counts) else { return Ok(()) };
+        let max = turn.broker.inbound_window(session);
         let open = self.extra.as_ref().map(|extra| &extra.open_qos2);
-        if open.is_some_and(|open| open.len() >= max && !open.contains(&id.get())) {
+        if open.is_some_and(|open| max != 0 && open.len() >= max && !open.contains(&id.get())) {
             log_exceeded(turn.broker.client_id(session));
             return Err(CloseReason::ReceiveMaximumExceeded);
         }

@@ -327,3 +327,27 @@ fn the_control_api_is_asked_when_it_is_on_even_without_memory() {
         }
     }
 }
+
+#[test]
+fn by_the_letter_a_client_may_send_what_it_was_told_also_after_a_reload() {
+    // [MQTT-3.3.4-7], [conf: max_inflight_messages]
+    let mut world = World::new();
+    let set = |world: &mut World, max_inflight_messages| {
+        world.config.global.strict_conformance = true;
+        world.config.global.max_inflight_messages = max_inflight_messages;
+        world.broker.set_settings(world.config.global.clone(), world.now);
+    };
+    set(&mut world, 2);
+    let at = world.open();
+    world.send(at, &connect(5, true, 10, &[], "c"));
+    set(&mut world, 1);
+    let publish = |id: u8| packet(0x34, &[0, 1, b't', 0, id, 0]);
+    for id in [1, 2] {
+        assert!(matches!(world.send(at, &publish(id)), Flow::Continue), "{id}");
+    }
+    assert!(matches!(world.send(at, &publish(3)), Flow::Close(CloseReason::ReceiveMaximumExceeded)));
+    let at = world.open();
+    world.send(at, &connect(5, true, 10, &[], "d"));
+    world.send(at, &publish(1));
+    assert!(matches!(world.send(at, &publish(2)), Flow::Close(CloseReason::ReceiveMaximumExceeded)));
+}

@@ -51,18 +51,18 @@ pub(super) const CASES: &[Case] = &[
     ]),
     case("global_plugin", Global, "none").good(&[("/x.so", |_| true)]).restart().adds(),
     case("include_dir", Global, "none")
-        .bad(&[("/nonexistent/x", "Unable to open include_dir '/nonexistent/x'.")])
+        .bad(&[("/nonexistent/x", "Unable to open include_dir '/nonexistent/x'.\nReason: No such file or directory.")])
         .adds(),
     case("log_dest", Global, "stderr")
         .good(&[
             ("stdout", |c| c.global.log.stdout && !c.global.log.stderr),
             ("stderr", |c| c.global.log.stderr),
-            ("syslog", |c| c.global.log.syslog),
+            ("topic", |c| c.global.log.topic == cfg!(feature = "sys-tree")),
             ("none", |c| !c.global.log.stderr),
             ("file a b", |c| c.global.log.file.as_deref() == Some("a b".as_ref())),
             ("dlt", |c| !c.global.log.stderr),
             ("android", |c| !c.global.log.stderr),
-            ("topic", |c| c.global.log.topic),
+            ("syslog", |c| c.global.log.syslog),
         ])
         .bad(&[
             ("files", "Invalid 'log_dest' value (files)."),
