@@ -1,0 +1,4 @@
+//! Fingerprints, waiting, and who stays after a reload.
+
+use super::*;
+
