@@ -249,14 +249,15 @@ impl Net {
         }
     }
 
-    /// The worker has compared a password, for a connection that may be gone.
-    pub(crate) fn answer_login(&mut self) {
-        let Some((id, check)) = self.logins.pop_front() else { return };
+    /// The worker has compared a password, for a connection that may be gone. False when there is none to compare.
+    pub(crate) fn answer_login(&mut self) -> bool {
+        let Some((id, check)) = self.logins.pop_front() else { return false };
         let verdict = if check.is_right() { Verdict::Right } else { Verdict::Wrong };
         self.broker.logins.answered(self.now, check.ip, verdict);
         let flow = self.with_server(id, |server, turn| server.on_login(turn, verdict));
         self.after_login(id, flow);
         self.run_closes();
+        true
     }
 
     fn after_login(&mut self, id: ConnId, flow: Option<Flow>) {

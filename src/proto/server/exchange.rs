@@ -117,3 +117,6 @@ fn is_the_same(turn: &Turn<'_>, session: SessionId, identity: Option<&Identity>)
     let username = client.as_ref().and_then(|client| client.username);
     identity.is_none_or(|identity| Some(&*identity.username) == username)
 }
+
+#[cfg(test)]
+mod tests;

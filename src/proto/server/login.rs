@@ -285,3 +285,6 @@ fn busy(version: ProtocolVersion) -> Refused {
     let code = if v5 { ReasonCode::SERVER_BUSY } else { ReasonCode::SERVER_UNAVAILABLE };
     (Some(code), Refusal::ServerBusy)
 }
+
+#[cfg(test)]
+mod tests;

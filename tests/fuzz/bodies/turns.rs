@@ -159,10 +159,12 @@ impl Loop {
 
     /// Steps 3 to 8 of a turn, without sockets.
     pub fn turn(&mut self) {
-        for (id, check) in std::mem::take(&mut self.logins) {
-            // Three wait at most.
-            let right = if check.is_right() { Verdict::Right } else { Verdict::Wrong };
-            let verdict = if self.logins.len() < 3 { right } else { Verdict::Busy };
+        for (at, (id, check)) in std::mem::take(&mut self.logins).into_iter().enumerate() {
+            let verdict = match at {
+                0..3 if check.is_right() => Verdict::Right,
+                0..3 => Verdict::Wrong,
+                _ => Verdict::Busy,
+            };
             self.broker.logins.answered(self.now, check.ip, verdict);
             let flow = self.with(id, |server, turn| server.on_login(turn, verdict));
             self.after_login(id, flow);
