@@ -67,7 +67,7 @@ pub(crate) struct Net {
     pub(crate) journal: bool,
     api: Api,
     /// Passwords to be compared, in a later turn.
-    logins: VecDeque<(ConnId, Box<Check>)>,
+    logins: VecDeque<(u64, ConnId, Box<Check>)>,
     timers: Timers,
     ready: Vec<ConnId>,
     to_flush: Vec<ConnId>,
@@ -251,13 +251,18 @@ impl Net {
 
     /// The worker has compared a password, for a connection that may be gone. False when there is none to compare.
     pub(crate) fn answer_login(&mut self) -> bool {
-        let Some((id, check)) = self.logins.pop_front() else { return false };
+        let Some((_, id, check)) = self.logins.pop_front() else { return false };
         let verdict = if check.is_right() { Verdict::Right } else { Verdict::Wrong };
         self.broker.logins.answered(self.now, check.ip, verdict);
         let flow = self.with_server(id, |server, turn| server.on_login(turn, verdict));
         self.after_login(id, flow);
         self.run_closes();
         true
+    }
+
+    /// True when a password waits for longer than the worker needs.
+    pub(crate) fn owes_login(&self) -> bool {
+        self.logins.front().is_some_and(|(since_ms, ..)| since_ms + 1000 <= self.now.mono_ms)
     }
 
     fn after_login(&mut self, id: ConnId, flow: Option<Flow>) {
@@ -425,7 +430,7 @@ impl Net {
             match action {
                 Action::TakeOver { conn, by } => self.close(conn, &CloseReason::TakenOver { by }),
                 Action::Kick { conn } => self.close(conn, &CloseReason::Kicked),
-                Action::Login { conn, check } => self.logins.push_back((conn, check)),
+                Action::Login { conn, check } => self.logins.push_back((self.now.mono_ms, conn, check)),
                 Action::Control { from, request } => self.api.take(self.now, &mut self.broker, from, request),
             }
         }

@@ -180,7 +180,7 @@ impl World {
         if self.calm || self.rng.one_in(4) {
             self.net.sync();
         }
-        while self.calm || self.rng.one_in(2) {
+        while self.calm || self.net.owes_login() || self.rng.one_in(2) {
             if !self.net.answer_login() {
                 break;
             }
