@@ -189,6 +189,7 @@ fn one_session_and_two_logins_at_once() {
     first.expect(&[0xE0, 1, 0x8E]);
     first.expect_closed();
     second.ping();
+    broker.wait_for_log("Sending PINGRESP to same", PATIENT);
     let log = broker.log_text();
     let at = |text: &str| log.find(text).unwrap_or_else(|| panic!("no {text}:\n{log}"));
     assert!(at("disconnected: session taken over.") < log.rfind("as same (p5").expect("the second"), "{log}");

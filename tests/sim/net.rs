@@ -202,6 +202,7 @@ impl Net {
         if connected {
             self.events.push(Event::Connected(id.0));
         }
+        self.run_closes();
         let Some(conn) = self.conns.get_mut(id.0) else { return false };
         let all = matches!(flow, Some(Flow::Continue | Flow::Close(_)));
         for (end, message) in &conn.marks {
@@ -260,9 +261,13 @@ impl Net {
         true
     }
 
-    /// True when a password waits for longer than the worker needs.
+    /// True when a password waits for longer than the worker needs, or its connection would be out of time.
     pub(crate) fn owes_login(&self) -> bool {
-        self.logins.front().is_some_and(|(since_ms, ..)| since_ms + 1000 <= self.now.mono_ms)
+        let now_ms = self.now.mono_ms;
+        let due = |id: ConnId| self.conns.get(id.0).and_then(|conn| conn.server.deadline());
+        self.logins
+            .iter()
+            .any(|(since_ms, id, _)| since_ms + 1000 <= now_ms || due(*id).is_some_and(|due| due <= now_ms))
     }
 
     fn after_login(&mut self, id: ConnId, flow: Option<Flow>) {
