@@ -1,11 +1,11 @@
 //! What new options do to the sessions there are. Most options are read when they are needed and need nothing here.
 
+use super::Broker;
 use super::auth::access::Access;
 use super::changes::Change;
 use super::deliver::mark_dirty;
 use super::lifecycle::Sweep;
 use super::session::{Attachment, NEVER};
-use super::Broker;
 use crate::config::Global;
 use crate::timer::Now;
 

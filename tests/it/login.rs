@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use mosquitto::broker::auth::password::{Hash, Scheme};
 
-use crate::broker::{Broker, note};
+use crate::broker::{Broker, free_port, note};
 use crate::client::{Client, connect_with, hex, publish, string, subscribe};
 
 const PATIENT: Duration = Duration::from_secs(20);
@@ -197,11 +197,8 @@ fn one_session_and_two_logins_at_once() {
 
 #[test]
 fn a_reload_closes_those_whose_password_is_gone_or_another() {
-    let (joe, jane, jim) = (
-        line("joe", Scheme::Sha512, 1, "a"),
-        line("jane", pbkdf2(101), 2, "b"),
-        line("jim", Scheme::Sha512, 3, "c"),
-    );
+    let (joe, jane, jim) =
+        (line("joe", Scheme::Sha512, 1, "a"), line("jane", pbkdf2(101), 2, "b"), line("jim", Scheme::Sha512, 3, "c"));
     let file = File::new(&format!("{joe}{jane}{jim}"));
     let broker = Broker::start_with(&file.lines());
     let addr = broker.addr();
@@ -250,6 +247,50 @@ fn a_reload_closes_those_whose_password_is_gone_or_another() {
     watcher.ping();
 }
 
+#[test]
+fn each_listener_has_its_own_passwords() {
+    let (joe, jane) = (line("joe", Scheme::Sha512, 1, "a"), line("jane", pbkdf2(101), 2, "b"));
+    let (first, second, third) = (File::new(&joe), File::new(&jane), File::new(&format!("{joe}{jane}")));
+    let broker = Broker::start();
+    let ports = [broker.port(), free_port(), free_port()];
+    let [one, two, open] = ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let config = |second: &File| {
+        let (first, second) = (first.path().display(), second.path().display());
+        let text = format!(
+            "per_listener_settings true\nlog_type all\nlistener {} 127.0.0.1\npassword_file {first}\n\
+             listener {} 127.0.0.1\npassword_file {second}\nallow_anonymous true\n\
+             listener {} 127.0.0.1\nallow_anonymous true\n",
+            ports[0], ports[1], ports[2]
+        );
+        fs::write(broker.dir().join("mosquitto.conf"), text).expect("a configuration");
+        let mark = broker.log_mark();
+        broker.signal("HUP");
+        broker.wait_for_log_after(mark, "Config reloaded.", PATIENT);
+    };
+    config(&second);
+    for (addr, user, password, wanted) in [
+        (one, "joe", "a", 0),
+        (one, "jane", "b", 5),
+        (two, "joe", "a", 5),
+        (two, "jane", "b", 0),
+        (two, "", "b", 0),
+        (one, "", "a", 5),
+        (open, "joe", "wrong", 0),
+        (open, "", "", 0),
+    ] {
+        assert_eq!(code(&mut knock(addr, 4, "c", user, Some(password))), wanted, "{addr} {user}");
+    }
+    let (mut joe, mut jane) = (knock(one, 4, "joe", "joe", Some("a")), knock(two, 4, "jane", "jane", Some("b")));
+    assert_eq!((code(&mut joe), code(&mut jane)), (0, 0));
+    // Another file with the same line lets her stay; one without does not.
+    config(&third);
+    jane.ping();
+    assert_eq!(code(&mut knock(two, 4, "c", "joe", Some("a"))), 0);
+    config(&first);
+    jane.expect_closed();
+    joe.ping();
+}
+
 /// Pings until `done`, and counts.
 fn ping_until(client: &mut Client, done: &AtomicBool) -> u32 {
     let mut count = 0;
@@ -289,7 +330,8 @@ fn a_storm_of_wrong_logins_does_not_stop_the_others() {
 #[test]
 fn more_logins_than_the_worker_takes_are_told_that_it_is_busy() {
     // Seconds for each.
-    let file = File::new(&format!("{}{}", line("slow", pbkdf2(1_000_000), 1, "x"), line("fast", Scheme::Sha512, 1, "x")));
+    let file =
+        File::new(&format!("{}{}", line("slow", pbkdf2(1_000_000), 1, "x"), line("fast", Scheme::Sha512, 1, "x")));
     let broker = Broker::start_with(&file.lines());
     let mut calm = knock(broker.addr(), 4, "calm", "fast", Some("x"));
     calm.expect(&[0x20, 2, 0, 0]);

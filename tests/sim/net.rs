@@ -460,7 +460,11 @@ impl Net {
 
     /// True when another turn has work without any new input.
     pub(crate) fn busy(&self) -> bool {
-        !self.ready.is_empty() || !self.to_flush.is_empty() || self.broker.has_dirty() || self.api.is_busy() || !self.logins.is_empty()
+        !self.ready.is_empty()
+            || !self.to_flush.is_empty()
+            || self.broker.has_dirty()
+            || self.api.is_busy()
+            || !self.logins.is_empty()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<u64> {

@@ -78,8 +78,8 @@ pub enum Login {
     Check(Box<Check>, u64),
 }
 
-/// A login as the endpoint presents it.
-#[derive(Clone, Copy, Debug)]
+/// A login as the endpoint presents it. Without `Debug`, so that no password is printed.
+#[derive(Clone, Copy)]
 pub struct LoginRequest<'a> {
     /// The rules of its listener.
     pub rules: RulesId,

@@ -34,7 +34,8 @@ impl Server {
     /// Answers a CONNECT that is refused.
     pub(super) fn turn_away(&mut self, turn: &mut Turn<'_>, connect: &Connect<'_>, refused: Refused) -> Handled {
         let (code, refusal) = refused;
-        let name = if connect.client_id.is_empty() { self.peer.ip().to_string() } else { connect.client_id.to_string() };
+        let name =
+            if connect.client_id.is_empty() { self.peer.ip().to_string() } else { connect.client_id.to_string() };
         self.max_packet_out = connect.max_packet_size.unwrap_or(0);
         if let Some(form) = conformance::refusal(turn.strict(), self.version, refusal, code) {
             self.send_refusal(turn, &name, form);

@@ -224,7 +224,11 @@ impl Loop {
 
     /// True when the loop would not sleep.
     fn has_work(&self) -> bool {
-        self.api.is_busy() || !self.logins.is_empty() || !self.ready.is_empty() || !self.to_flush.is_empty() || self.broker.has_dirty()
+        self.api.is_busy()
+            || !self.logins.is_empty()
+            || !self.ready.is_empty()
+            || !self.to_flush.is_empty()
+            || self.broker.has_dirty()
     }
 
     /// Turns until there is nothing to do, with clients that read everything.
