@@ -66,8 +66,6 @@ pub struct Server {
     framer: Framer,
     phase: Phase,
     extra: Option<Box<Extra>>,
-    /// Who the transport says the client is.
-    identity: Option<Box<Identity>>,
     last_in_ms: u64,
     peer: Peer,
     /// The largest packet the client takes; 0 is unlimited.
@@ -97,6 +95,8 @@ struct Extra {
     announcement: Option<Announcement>,
     /// The authentication method of CONNECT.
     method: Option<Box<str>>,
+    /// Who the transport says the client is, until it is connected.
+    identity: Option<Identity>,
 }
 
 /// An encoded acknowledgement and the change it waits for.
@@ -122,7 +122,6 @@ impl Server {
             framer: Framer::new(),
             phase: Phase::AwaitConnect,
             extra: None,
-            identity: None,
             last_in_ms: now.mono_ms,
             peer,
             max_packet_out: 0,
@@ -138,7 +137,9 @@ impl Server {
     /// password is asked. To be called before CONNECT is read. A listener that takes names from certificates refuses a
     /// client without.
     pub fn set_identity(&mut self, identity: Option<Identity>) {
-        self.identity = identity.map(Box::new);
+        if identity.is_some() || self.extra.is_some() {
+            self.extra().identity = identity;
+        }
     }
 
     /// The session the client is connected to.

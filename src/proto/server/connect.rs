@@ -110,7 +110,6 @@ impl Server {
             maximum_qos: maximum_qos(turn),
             auth_method: connect.auth_method,
             auth_data: known.last_data(),
-            ..ConnackProps::default()
         };
         let form = if v5 { ConnackForm::V5(ReasonCode::SUCCESS) } else { ConnackForm::V3(0) };
         let mut connack = Vec::new();
@@ -144,7 +143,10 @@ impl Server {
 
         turn.broker.set_proof(connected.session, proof);
         self.phase = Phase::Live(connected.session);
-        self.identity = None;
+        // Who needs nothing else out of the ordinary needs no room for it.
+        if self.extra.as_ref().is_some_and(|extra| extra.identity.is_some()) {
+            self.extra = None;
+        }
         self.last_in_ms = turn.now.mono_ms;
         if let Some(method) = connect.auth_method {
             self.extra().method = Some(method.into());

@@ -223,10 +223,11 @@ impl Server {
             return Ok(Some(identity.clone()));
         }
         let tls = &turn.listener.tls;
-        if self.identity.is_none() && (tls.use_identity_as_username || tls.use_subject_as_username) {
+        let identity = self.extra.as_ref().and_then(|extra| extra.identity.clone());
+        if identity.is_none() && (tls.use_identity_as_username || tls.use_subject_as_username) {
             return Err((Some(ReasonCode::BAD_USER_NAME_OR_PASSWORD), Refusal::NoIdentity));
         }
-        Ok(self.identity.as_deref().cloned())
+        Ok(identity)
     }
 
     /// Decides by user name and password, or says what comes first.
