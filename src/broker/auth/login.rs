@@ -112,10 +112,12 @@ impl Logins {
         Logins { guard: Guard::new(keys), keys, looking: Vec::new(), pending: 0, held: 0, begin: None }
     }
 
-    /// Asks for room for a CONNECT of `len` bytes that has to wait; false when there is none.
-    pub fn hold(&mut self, len: usize) -> bool {
-        let room = if len > LARGE { MAX_HELD / 2 } else { MAX_HELD };
-        if self.pending >= MAX_PENDING || self.held.saturating_add(len) > room {
+    /// Asks for room for a CONNECT of `len` bytes that has to wait; false when there is none. Those that the guard holds
+    /// back get only half of it: whoever guesses must not keep the others out.
+    pub fn hold(&mut self, len: usize, held_back: bool) -> bool {
+        let part = if held_back { 2 } else { 1 };
+        let room = if len > LARGE { MAX_HELD / 2 } else { MAX_HELD } / part;
+        if self.pending >= MAX_PENDING / part || self.held.saturating_add(len) > room {
             return false;
         }
         self.pending += 1;

@@ -101,7 +101,7 @@ impl Server {
 
     /// Keeps a CONNECT; false when there is no room for it.
     pub(super) fn keep(&mut self, turn: &mut Turn<'_>, (first, body): (u8, &[u8]), at: At) -> bool {
-        if !turn.broker.logins.hold(body.len()) {
+        if !turn.broker.logins.hold(body.len(), matches!(at, At::Guard { .. })) {
             return false;
         }
         self.phase = Phase::Authenticating(Box::new(Pending { packet: (first, body.into()), at }));

@@ -137,18 +137,20 @@ fn one_address_does_not_fill_the_queue() {
 fn the_room_for_packets_that_wait_is_bounded() {
     let mut logins = Logins::new([1, 2]);
     let mut large = 0;
-    while logins.hold(100_000) {
+    while logins.hold(100_000, false) {
         large += 1;
     }
     assert_eq!(large, MAX_HELD / 2 / 100_000);
     let mut small = 0;
-    while logins.hold(100) {
+    while logins.hold(100, false) {
         small += 1;
     }
     assert_eq!(small, MAX_PENDING - large, "the large ones leave room");
     (0..small).for_each(|_| logins.release(100));
     (0..large).for_each(|_| logins.release(100_000));
     assert_eq!(logins.waiting(), (0, 0));
+    assert_eq!((0..).take_while(|_| logins.hold(100, true)).count(), MAX_PENDING / 2);
+    assert!(logins.hold(100, false));
 }
 
 #[test]

@@ -195,7 +195,7 @@ fn a_wait_beyond_the_time_for_connect_is_refused_at_once() {
 #[test]
 fn a_full_waiting_room_is_answered() {
     let mut world = world();
-    while world.broker.logins.hold(10) {}
+    while world.broker.logins.hold(10, false) {}
     let at = world.open_from("192.0.2.1:5");
     let flow = world.send(at, &connect(V311, Some(("slow", "right"))));
     assert!(matches!(flow, Flow::Close(_)));
