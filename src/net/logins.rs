@@ -45,9 +45,10 @@ impl EventLoop {
         }
     }
 
-    /// Hands out the answers that have come.
+    /// Hands out the answers that have come, unless persistence has to catch up first.
     pub(super) fn take_logins(&mut self, now: Now) {
-        while let Some(Answer { conn, ip, right }) = self.logins.next_answer() {
+        while !self.broker.is_congested() {
+            let Some(Answer { conn, ip, right }) = self.logins.next_answer() else { break };
             self.answer_login(now, conn, ip, if right { Verdict::Right } else { Verdict::Wrong });
             // As after input: who was taken over has its line before both sessions may have ended.
             self.run_closes(now);

@@ -275,9 +275,7 @@ impl EventLoop {
             self.take_signals(now);
         }
         self.close_leaving(now);
-        if self.batch.iter().any(|event| event.token == WORKERS) {
-            self.take_logins(now);
-        }
+        self.take_logins(now);
         let batch = std::mem::take(&mut self.batch);
         for event in &batch {
             match self.listener_of(event.token) {
