@@ -16,7 +16,7 @@ pub fn access(data: &[u8]) {
 }
 
 fn passwords(text: &[u8]) {
-    let lines = text.split(|b| *b == b'\n');
+    let lines = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text).split(|b| *b == b'\n');
     let passwords = match Passwords::parse(text) {
         Ok(passwords) => passwords,
         Err(error) => {
@@ -26,7 +26,7 @@ fn passwords(text: &[u8]) {
         }
     };
     let mut found = 0;
-    for (user, hash) in lines.filter_map(|line| split_line(line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line))) {
+    for (user, hash) in lines.filter_map(split_line) {
         let user = std::str::from_utf8(user).unwrap();
         let Some(known) = passwords.find(user) else { continue };
         found += 1;
