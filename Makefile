@@ -4,16 +4,20 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 SBINDIR ?= $(PREFIX)/sbin
+BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
 SYSCONFDIR ?= /etc
 DESTDIR ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BROKER := $(TARGET)/release/mosquitto
 # Features of a build, for example `make FEATURES=sys-tree` or, for the smallest, `make FEATURES=`.
+TOOLS := mosquitto_passwd
 ifdef FEATURES
 FEATURE_FLAGS := --no-default-features --features "$(FEATURES)"
+TOOLS := $(if $(filter tools,$(FEATURES)),$(TOOLS))
 else ifeq ($(origin FEATURES),command line)
 FEATURE_FLAGS := --no-default-features
+TOOLS :=
 endif
 
 .PHONY: all run test check size bench soak fuzz features install clean help
@@ -57,7 +61,7 @@ soak:
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done
 
 # Coverage-guided fuzzing with cargo-fuzz and a nightly compiler: `make fuzz FUZZ=server SECONDS=600`. Targets: server,
-# packet_v5, packet_v3, frames, config, metrics. What is found stays in tests/fuzz/corpus and tests/fuzz/artifacts.
+# packet_v5, packet_v3, frames, config, metrics, access. What is found stays in tests/fuzz/corpus and tests/fuzz/artifacts.
 FUZZ ?= server
 SECONDS ?= 60
 fuzz:
@@ -65,10 +69,13 @@ fuzz:
 	$(CARGO) +nightly fuzz run --fuzz-dir tests/fuzz $(FUZZ) tests/fuzz/corpus/$(FUZZ) tests/fuzz/seeds/$(FUZZ) -- \
 		-max_total_time=$(SECONDS) -rss_limit_mb=2048
 
-# With DESTDIR and PREFIX as usual: the broker, its manual pages and an example configuration.
+# With DESTDIR and PREFIX as usual: the broker, the tools of this build, the manual pages and an example configuration.
 install: all
-	install -d "$(DESTDIR)$(SBINDIR)" "$(DESTDIR)$(SYSCONFDIR)/mosquitto"
+	install -d "$(DESTDIR)$(SBINDIR)" "$(DESTDIR)$(BINDIR)" "$(DESTDIR)$(SYSCONFDIR)/mosquitto"
 	install -m 755 "$(BROKER)" "$(DESTDIR)$(SBINDIR)/mosquitto"
+	for tool in $(TOOLS); do \
+		install -m 755 "$(TARGET)/release/$$tool" "$(DESTDIR)$(BINDIR)/"; \
+	done
 	install -m 644 mosquitto.conf.example "$(DESTDIR)$(SYSCONFDIR)/mosquitto/mosquitto.conf.example"
 	for page in man/*.[1-8]; do \
 		section=$${page##*.}; \

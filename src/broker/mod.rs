@@ -37,6 +37,7 @@ use crate::config::Global;
 use crate::slab::Key;
 use crate::timer::{Now, Timers};
 use auth::access::Access;
+use auth::login::{Check, Logins};
 use changes::{ChangeSeq, Changes};
 use retain::Retained;
 use session::Sessions;
@@ -81,6 +82,14 @@ pub enum Action {
         /// The connection.
         conn: ConnId,
     },
+    /// A password is to be compared, without the others waiting; the answer goes to the connection, and before that to
+    /// [`Logins::answered`].
+    Login {
+        /// Who waits for it.
+        conn: ConnId,
+        /// The work.
+        check: Box<Check>,
+    },
     /// A client asks `$CONTROL/broker/v1` for something that takes a look at the connections.
     Control {
         /// Who asks.
@@ -98,6 +107,8 @@ pub struct Broker {
     retained: Retained,
     timers: Timers,
     access: Access,
+    /// Logins under way.
+    pub logins: Logins,
     /// Counters, which the connections add to.
     pub stats: Stats,
     changes: Changes,
@@ -132,6 +143,7 @@ impl Broker {
             retained: Retained::default(),
             timers: Timers::default(),
             access: Access::default(),
+            logins: Logins::new(hash_keys),
             stats: Stats::default(),
             changes: Changes::default(),
             waiting: Vec::new(),
@@ -180,6 +192,11 @@ impl Broker {
     #[must_use]
     pub fn has_actions(&self) -> bool {
         !self.actions.is_empty()
+    }
+
+    /// Has a password compared for a connection.
+    pub fn ask_login(&mut self, conn: ConnId, check: Box<Check>) {
+        self.actions.push_back(Action::Login { conn, check });
     }
 
     /// The next thing to be done to a connection.

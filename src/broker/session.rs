@@ -6,6 +6,7 @@ use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
 use super::auth::access::RulesId;
+use super::auth::login::Proof;
 use super::inflight::Flow;
 use super::subs::SubList;
 use super::will::Will;
@@ -66,6 +67,8 @@ pub(crate) struct Session {
 #[derive(Default)]
 pub(crate) struct Details {
     pub(crate) username: Option<Box<str>>,
+    /// What proved that.
+    pub(crate) proof: Proof,
     pub(crate) will: Option<Will>,
     /// When the delayed will is due, 0 while the client is connected.
     pub(crate) will_due_ms: u64,

@@ -1,11 +1,11 @@
 //! What new options do to the sessions there are. Most options are read when they are needed and need nothing here.
 
+use super::Broker;
 use super::auth::access::Access;
 use super::changes::Change;
 use super::deliver::mark_dirty;
 use super::lifecycle::Sweep;
 use super::session::{Attachment, NEVER};
-use super::{Broker, ConnId};
 use crate::config::Global;
 use crate::timer::Now;
 
@@ -64,11 +64,6 @@ impl Broker {
                 mark_dirty(&mut self.dirty, session);
             }
         }
-    }
-
-    /// Everyone who is connected: the connection and the user name given.
-    pub fn connected(&self) -> impl Iterator<Item = (ConnId, Option<&str>)> {
-        self.sessions.iter().filter_map(|(_, session)| Some((session.conn()?, session.username())))
     }
 }
 

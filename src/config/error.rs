@@ -210,6 +210,7 @@ impl Feature {
     #[allow(clippy::match_like_matches_macro)]
     pub(super) const fn is_built(self) -> bool {
         match self {
+            Feature::Passwords => true,
             Feature::Metrics => cfg!(feature = "metrics"),
             Feature::ControlApi => cfg!(feature = "control"),
             Feature::SysTree => cfg!(feature = "sys-tree"),

@@ -126,6 +126,11 @@ mod tests {
         ("autosave_on_changes", Nothing, "nothing is saved in this build"),
         ("persistence_file", Nothing, "nothing is saved in this build"),
         ("persistence_location", Nothing, "nothing is saved in this build"),
+        (
+            "password_file",
+            Now,
+            "read again, as its content is; clients are closed whose user is gone or has another hash there",
+        ),
         ("per_listener_settings", Now, "decides which of the values read anew count"),
         (
             "persistent_client_expiration",

@@ -9,7 +9,7 @@ use super::conn::{Conn, Stage};
 use super::listener::ListenSocket;
 use super::slots::Changes;
 use super::{EventLoop, FIRST_LISTENER, ListenError, MAX_LISTENERS};
-use crate::broker::{ConnId, auth};
+use crate::broker::ConnId;
 use crate::config::{self, Config, LOCAL_ONLY_LINES, Listener};
 use crate::logging;
 use crate::proto::{CloseReason, control};
@@ -186,8 +186,8 @@ impl EventLoop {
         }
     }
 
-    /// Lists the connections that the new configuration leaves no place for: their listener is gone, or they are
-    /// anonymous and no longer welcome. A connection to an address that another listener serves now goes over to that.
+    /// Lists the connections that the new configuration leaves no place for: their listener is gone, they are anonymous
+    /// and no longer welcome, or their password is gone or another. A connection to an address that another listener serves now goes over to that.
     fn find_leaving(&mut self, changes: &Changes) {
         self.leaving.clear();
         let mut stayed = vec![0; changes.closed.len()];
@@ -221,13 +221,8 @@ impl EventLoop {
             crate::notice!("Listener {name} was closed; connections closed with it: {gone}{others}.");
         }
         let gone = self.leaving.len();
-        for (id, username) in self.broker.connected() {
-            let Some(conn) = self.conns.get(id.0).filter(|conn| !self.slots.is_closed(conn.listener)) else { continue };
-            let anonymous = self.config.anonymous_allowed(self.slots.settings(conn.listener));
-            if !auth::may_connect(username, anonymous) {
-                self.leaving.push(id);
-            }
-        }
+        let refused = self.no_longer_allowed();
+        self.leaving.extend(refused);
         if self.leaving.len() > gone {
             let count = self.leaving.len() - gone;
             crate::notice!("Disconnecting clients that are no longer allowed: {count}.");

@@ -5,17 +5,18 @@ mod conn;
 mod control;
 mod flush;
 mod listener;
+mod logins;
 mod read;
 mod slots;
 mod stream;
-#[allow(dead_code)]
 mod worker;
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::broker::{Action, Broker, ConnId};
 use crate::config::{Config, Protocol, Sources};
@@ -71,6 +72,7 @@ const ACCEPT_PAUSE_MS: u64 = 500;
 /// Tokens that no connection can have: a connection's token is its slab key, and the indices from the slab's capacity on
 /// are never used.
 const SIGNALS: Token = Token(u32::MAX as usize);
+const WORKERS: Token = Token(u32::MAX as usize - 1);
 const FIRST_LISTENER: usize = Slab::<Conn>::CAPACITY as usize;
 /// The most listening sockets: so many tokens there are.
 const MAX_LISTENERS: usize = 1024;
@@ -97,6 +99,7 @@ pub struct EventLoop {
     sources: Sources,
     broker: Broker,
     api: Api,
+    logins: logins::LoginWorker,
     listeners: Vec<ListenSocket>,
     slots: Slots,
     /// Connections that a reload leaves no place for; some of them are closed in each turn.
@@ -167,6 +170,7 @@ impl EventLoop {
         broker.set_heap(alloc::current_bytes());
         broker.publish_sys(now);
         let poll = Poll::new().map_err(|error| ListenError::system(&error))?;
+        let waker = Arc::new(Waker::new(poll.registry(), WORKERS).map_err(|error| ListenError::system(&error))?);
         let watchdog_due_ms = notifier.as_ref().and_then(Notifier::watchdog_ms).map(|ms| now.mono_ms + ms);
         let mut this = EventLoop {
             poll,
@@ -177,6 +181,7 @@ impl EventLoop {
             watchdog_due_ms,
             broker,
             api: Api::default(),
+            logins: logins::worker(waker),
             listeners: Vec::new(),
             slots: Slots::default(),
             leaving: Vec::new(),
@@ -275,11 +280,12 @@ impl EventLoop {
             self.take_signals(now);
         }
         self.close_leaving(now);
+        self.take_logins(now);
         let batch = std::mem::take(&mut self.batch);
         for event in &batch {
             match self.listener_of(event.token) {
                 Some(at) => self.listeners[at].pending = true,
-                None if event.token == SIGNALS => {}
+                None if matches!(event.token, SIGNALS | WORKERS) => {}
                 None => self.conn_event(now, *event),
             }
         }
@@ -360,6 +366,7 @@ impl EventLoop {
             match action {
                 Action::TakeOver { conn, by } => self.close(now, conn, &CloseReason::TakenOver { by }),
                 Action::Kick { conn } => self.close(now, conn, &CloseReason::Kicked),
+                Action::Login { conn, check } => self.check_login(now, conn, check),
                 Action::Control { from, request } => self.api.take(now, &mut self.broker, from, request),
             }
         }

@@ -100,6 +100,8 @@ impl EventLoop {
                 conn_is(self, id, |is| (is.leftover, is.paused) = (true, true));
                 self.list_for_flush(id);
             }
+            // It may have its answer already.
+            Some(Flow::Waiting) => conn_is(self, id, |is| is.leftover = true),
             Some(Flow::Report) => self.report(now, id),
             Some(Flow::Continue) => {
                 self.arm(id);
@@ -146,7 +148,7 @@ impl EventLoop {
     pub(super) fn conn_due(&mut self, now: Now, id: ConnId) {
         match self.conns.get_mut(id.0).map(|conn| conn.stage) {
             Some(Stage::Open) => match self.with_endpoint(now, id, |endpoint, turn| endpoint.on_timer(turn)) {
-                Some(Flow::Close(reason)) => self.close(now, id, &reason),
+                Some(flow @ (Flow::Close(_) | Flow::Again)) => self.after_login(now, id, Some(flow)),
                 _ => self.arm(id),
             },
             Some(Stage::Draining { until_ms }) if until_ms <= now.mono_ms => self.drop_conn(id),

@@ -15,11 +15,11 @@ static mut SAVED: std::mem::MaybeUninit<libc::termios> = std::mem::MaybeUninit::
 /// What the system says, or `UnexpectedEof` when there is no line.
 pub fn read_secret(prompt: &str) -> io::Result<Vec<u8>> {
     let mut stdout = io::stdout();
-    stdout.write_all(prompt.as_bytes())?;
-    stdout.flush()?;
+    // First: what is typed before is thrown away, and whoever waits for the prompt types at once.
     let hidden = hide();
+    let shown = stdout.write_all(prompt.as_bytes()).and_then(|()| stdout.flush());
     let mut line = Vec::new();
-    let result = io::stdin().lock().read_until(b'\n', &mut line);
+    let result = shown.and_then(|()| io::stdin().lock().read_until(b'\n', &mut line));
     if hidden {
         restore();
     }

@@ -83,6 +83,12 @@ pub enum Refusal {
     WillPayload,
     /// The client's maximum packet size leaves no room for the CONNACK.
     MaximumPacketSize,
+    /// Too many logins at once, or from this address.
+    ServerBusy,
+    /// No user name can be had from the certificate.
+    NoIdentity,
+    /// Another packet than AUTH, or a wrong one, before CONNACK.
+    Exchange,
     /// `global_max_clients`.
     TooManyClients,
     /// `memory_limit`.
@@ -154,6 +160,9 @@ impl fmt::Display for CloseReason {
                 Refusal::EmptyClientId => "protocol error.",
                 Refusal::Keepalive => "bad socket read/write: Invalid input",
                 Refusal::WillTopic => "bad socket read/write: Invalid input",
+                Refusal::ServerBusy => "server busy.",
+                Refusal::NoIdentity => "bad username or password.",
+                Refusal::Exchange => "protocol error.",
                 Refusal::TooManyClients => "bad socket read/write: Invalid input",
                 Refusal::WillAccess => "bad socket read/write: Access denied by ACL",
                 Refusal::MaximumPacketSize => "oversize packet.",

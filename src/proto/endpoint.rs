@@ -5,6 +5,8 @@ use super::metrics::Metrics;
 use super::peer::Connection;
 use super::{CloseReason, Flow, Peer, Server, Turn};
 use crate::broker::SessionId;
+use crate::broker::auth::Identity;
+use crate::broker::auth::login::Verdict;
 use crate::config::Protocol;
 use crate::timer::Now;
 
@@ -92,6 +94,28 @@ impl Endpoint {
             Endpoint::Mqtt(_) => false,
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(metrics) => metrics.is_answering(),
+        }
+    }
+
+    /// Says who the peer is, as its certificate has it; see [`Server::set_identity`].
+    pub fn set_identity(&mut self, identity: Option<Identity>) {
+        match self {
+            Endpoint::Mqtt(server) => server.set_identity(identity),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(_) => {}
+        }
+    }
+
+    /// Takes the answer to a login it asked for. After anything but [`Flow::Waiting`] and [`Flow::Close`] input may be read
+    /// again.
+    pub fn on_login(&mut self, turn: &mut Turn<'_>, verdict: Verdict) -> Flow {
+        match self {
+            Endpoint::Mqtt(server) => server.on_login(turn, verdict),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(_) => {
+                let _nothing_asked = (turn, verdict);
+                Flow::Continue
+            }
         }
     }
 

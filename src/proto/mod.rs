@@ -72,6 +72,9 @@ pub enum Flow {
     Again,
     /// The client does not read its replies: read nothing more until [`Outbox::owed`] has sunk, then call again.
     Paused,
+    /// A login waits for its answer: read nothing more until [`Endpoint::on_login`] or [`Endpoint::on_timer`] say
+    /// something else.
+    Waiting,
     /// The endpoint wants what only the loop knows: call [`Endpoint::report`].
     Report,
     /// The connection ends.

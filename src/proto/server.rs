@@ -1,8 +1,10 @@
 //! The server side of one MQTT connection, all versions.
 //!
 //! ```text
-//! AwaitConnect ──CONNECT──▶ Live(session) ──▶ Ended
-//!       └───────────refused────────────────────▲
+//! AwaitConnect ──CONNECT──▶ Live(session) ◀──AUTH──▶ Reauthenticating(session)
+//!       │                     ▲      └──────────────┬───────────┘
+//!       └──▶ Authenticating ──┘                     ▼
+//!       └──────────┴───────────refused──────────▶ Ended
 //! ```
 //!
 //! [`Server::on_bytes`] takes what was read, [`Server::flush`] encodes what the session has for the client,
@@ -10,19 +12,24 @@
 //! `publish` and `subscribe`.
 
 mod connect;
+mod exchange;
 mod flush;
+mod login;
 mod publish;
 mod strict;
 mod subscribe;
 #[cfg(test)]
 mod tests;
 
+use self::exchange::Reauthentication;
+use self::login::Pending;
 use self::strict::Announcement;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 
 use super::peer::Connection;
 use super::{CloseReason, Flow, Peer, Turn, conformance};
+use crate::broker::auth::Identity;
 use crate::broker::changes::ChangeSeq;
 use crate::broker::memory::SMALL_PACKET;
 use crate::broker::{Acked, Broker, Ending, SessionId};
@@ -41,12 +48,15 @@ const CONNECT_KEEPALIVE_S: u16 = 20;
 /// From here on a keepalive may end up to a second late.
 const PRECISE_KEEPALIVE_S: u16 = 10;
 /// Where a connection stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     /// The first packet has to be CONNECT [MQTT-3.1.0-1].
     AwaitConnect,
+    /// CONNECT has come, and who that is has to be found out.
+    Authenticating(Box<Pending>),
     /// Connected to this session.
     Live(SessionId),
+    /// Connected to a session, whose client proves anew who it is.
+    Reauthenticating(Box<Reauthentication>),
     /// Closed; nothing is taken any more.
     Ended,
 }
@@ -83,6 +93,10 @@ struct Extra {
     open_qos2: BTreeSet<u16>,
     /// What the log says of the new client, while it waits for the end of the connection whose session it took.
     announcement: Option<Announcement>,
+    /// The authentication method of CONNECT.
+    method: Option<Box<str>>,
+    /// Who the transport says the client is, until it is connected.
+    identity: Option<Identity>,
 }
 
 /// An encoded acknowledgement and the change it waits for.
@@ -119,13 +133,27 @@ impl Server {
         }
     }
 
+    /// Says who the client is, as its certificate has it: that user name takes the place of the one in CONNECT, and no
+    /// password is asked. To be called before CONNECT is read. A listener that takes names from certificates refuses a
+    /// client without.
+    pub fn set_identity(&mut self, identity: Option<Identity>) {
+        if identity.is_some() || self.extra.is_some() {
+            self.extra().identity = identity;
+        }
+    }
+
     /// The session the client is connected to.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
-        match self.phase {
-            Phase::Live(session) => Some(session),
-            Phase::AwaitConnect | Phase::Ended => None,
+        match &self.phase {
+            Phase::Live(session) => Some(*session),
+            Phase::Reauthenticating(reauthentication) => Some(reauthentication.session),
+            Phase::AwaitConnect | Phase::Authenticating(_) | Phase::Ended => None,
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
     }
 
     /// The connection as an operator sees it; the caller knows its listener and what waits for its socket.
@@ -140,11 +168,11 @@ impl Server {
     pub fn deadline(&self) -> Option<u64> {
         let step = if self.keepalive_s < PRECISE_KEEPALIVE_S { 1 } else { 1000 };
         let keepalive = self.keepalive_deadline().and_then(|due| due.checked_next_multiple_of(step));
-        [keepalive, self.framer.deadline()].into_iter().flatten().min()
+        [keepalive, self.framer.deadline(), self.login_deadline()].into_iter().flatten().min()
     }
 
     fn keepalive_deadline(&self) -> Option<u64> {
-        (self.keepalive_s != 0 && self.phase != Phase::Ended)
+        (self.keepalive_s != 0 && !self.has_ended())
             .then(|| self.last_in_ms.saturating_add(u64::from(self.keepalive_s) * 1500))
     }
 
@@ -166,7 +194,9 @@ impl Server {
                 Framed::NeedMore => break Flow::Continue,
                 Framed::Bad(error) => break Flow::Close(error.into()),
                 Framed::Frame { first, body } => {
-                    self.last_in_ms = turn.now.mono_ms;
+                    if self.session().is_some() {
+                        self.last_in_ms = turn.now.mono_ms;
+                    }
                     turn.charge(1);
                     turn.broker.stats.packets_in += 1;
                     let handled = self.on_frame(turn, first, body);
@@ -185,14 +215,17 @@ impl Server {
     /// `memory_limit`. Asked before more of it is kept and after.
     fn is_too_much(&self, turn: &Turn<'_>, framer: &Framer) -> bool {
         let large = turn.broker.over_memory_by_far() && framer.held() > SMALL_PACKET && !framer.has_kept();
-        large && self.phase != Phase::Ended && !self.is_taken_over(turn)
+        large && !self.has_ended() && !self.is_taken_over(turn)
     }
 
     /// Whether the rest of the input has to wait, and for what.
     fn must_wait(&self, turn: &Turn<'_>) -> Option<Flow> {
-        if self.phase == Phase::Ended || self.is_taken_over(turn) {
+        if self.has_ended() || self.is_taken_over(turn) {
             // Whoever it was, it has nothing to say any more; the close is on its way.
             return Some(Flow::Continue);
+        }
+        if self.awaits_verdict() {
+            return Some(Flow::Waiting);
         }
         if turn.out.owed() > HIGH_WATER {
             return Some(Flow::Paused);
@@ -201,25 +234,28 @@ impl Server {
     }
 
     fn is_taken_over(&self, turn: &Turn<'_>) -> bool {
-        matches!(self.phase, Phase::Live(session) if turn.broker.conn_of(session) != Some(turn.conn))
+        self.session().is_some_and(|session| turn.broker.conn_of(session) != Some(turn.conn))
     }
 
     fn limits(&self, turn: &Turn<'_>) -> FrameLimits {
         FrameLimits {
-            version: (self.phase != Phase::AwaitConnect).then_some(self.version),
+            version: (!matches!(self.phase, Phase::AwaitConnect)).then_some(self.version),
             max_packet_size: turn.config.global.max_packet_size,
             strict: turn.strict(),
         }
     }
 
     fn on_frame(&mut self, turn: &mut Turn<'_>, first: u8, body: &[u8]) -> Handled {
-        let session = match self.phase {
+        let session = match &self.phase {
             Phase::AwaitConnect => return self.on_connect(turn, first, body),
-            Phase::Live(session) => session,
+            Phase::Authenticating(_) => return self.on_exchange(turn, first, body),
+            Phase::Live(session) => *session,
+            Phase::Reauthenticating(reauthentication) => reauthentication.session,
             Phase::Ended => return Ok(()),
         };
-        if self.version == ProtocolVersion::V5 && PacketType::of(first) == Some(PacketType::Auth) {
-            // No authentication method is offered, so no CONNECT can have named one [MQTT-4.12.0-1].
+        let auth = self.version == ProtocolVersion::V5 && PacketType::of(first) == Some(PacketType::Auth);
+        if auth && !self.has_method() {
+            // Without one in CONNECT there is no AUTH [MQTT-4.12.0-7].
             return Err(DecodeError::AuthWithoutMethod.into());
         }
         let first = conformance::first_byte(turn.strict(), self.version, first);
@@ -248,7 +284,7 @@ impl Server {
                 Ok(())
             }
             Packet::Disconnect(disconnect) => self.on_disconnect(turn, session, disconnect),
-            Packet::Auth(_) => Err(DecodeError::AuthWithoutMethod.into()),
+            Packet::Auth(auth) => self.on_auth(turn, session, auth),
             Packet::Connack(_) => Err(DecodeError::Unexpected(PacketType::Connack).into()),
             Packet::Suback(_) => Err(DecodeError::Unexpected(PacketType::Suback).into()),
             Packet::Unsuback(_) => Err(DecodeError::Unexpected(PacketType::Unsuback).into()),
@@ -286,12 +322,15 @@ impl Server {
         if self.framer.stalled(turn.now.mono_ms) {
             return Flow::Close(CloseReason::Stalled);
         }
+        if let Some(flow) = self.login_due(turn) {
+            return flow;
+        }
         // A packet that comes in fast enough is a sign of life, though it is not complete; by the letter it is none.
-        if !turn.strict() && self.phase != Phase::AwaitConnect && self.framer.is_growing(turn.now.mono_ms) {
+        if !turn.strict() && self.session().is_some() && self.framer.is_growing(turn.now.mono_ms) {
             self.last_in_ms = turn.now.mono_ms;
         }
         if self.keepalive_deadline().is_some_and(|deadline| deadline <= turn.now.mono_ms) {
-            return Flow::Close(CloseReason::Timeout);
+            return self.time_is_up(turn);
         }
         Flow::Continue
     }
@@ -299,15 +338,18 @@ impl Server {
     /// Ends the connection: tells a v5 client why, detaches the session, logs the one line.
     pub fn close(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) {
         self.announce_now();
-        let phase = mem::replace(&mut self.phase, Phase::Ended);
+        let session = self.session();
+        if let Phase::Authenticating(pending) = mem::replace(&mut self.phase, Phase::Ended) {
+            pending.release(turn);
+        }
         if let CloseReason::Decode(error) = reason {
-            self.log_decode_error(turn, phase, error);
+            self.log_decode_error(turn, session, error);
         }
         let mut name = match reason {
             CloseReason::Refused { client_id, .. } if !client_id.is_empty() => Some(client_id.to_string()),
             _ => None,
         };
-        if let Phase::Live(session) = phase {
+        if let Some(session) = session {
             // Nothing comes before CONNACK [MQTT-3.2.0-1], and one that waits for storage will not leave any more.
             let told = self.version == ProtocolVersion::V5 && !self.waits(PacketType::Connack);
             if let Some(code) = conformance::disconnect_code(turn.strict(), reason).filter(|_| told) {
@@ -337,15 +379,15 @@ impl Server {
         }
     }
 
-    fn log_decode_error(&self, turn: &Turn<'_>, phase: Phase, error: &DecodeError) {
+    fn log_decode_error(&self, turn: &Turn<'_>, session: Option<SessionId>, error: &DecodeError) {
         use crate::wire::error::ConnectFault as C;
         let Some(LogLine { severity, before, who, after, detail }) = error.log_line() else { return };
         let foreign = matches!(error, DecodeError::Connect(C::Name(_) | C::Level(_) | C::LevelMismatch(_)));
         if foreign && !turn.config.global.connection_messages {
             return;
         }
-        let who = match (who, phase) {
-            (Who::Id, Phase::Live(session)) => turn.broker.client_id(session).to_string(),
+        let who = match (who, session) {
+            (Who::Id, Some(session)) => turn.broker.client_id(session).to_string(),
             (Who::Address | Who::Id, _) => self.peer.ip().to_string(),
             // C Mosquitto prints "(null)" in the last case; the address says more.
             (Who::AddressPort | Who::Null, _) => self.peer.to_string(),

@@ -81,6 +81,11 @@ fn config() {
     replay("config", 5000, bodies::config);
 }
 
+#[test]
+fn access() {
+    replay("access", 5000, bodies::access);
+}
+
 #[cfg(feature = "metrics")]
 #[test]
 fn metrics() {

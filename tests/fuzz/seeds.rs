@@ -21,6 +21,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("frames", frames),
         ("config", config()),
         ("metrics", metrics()),
+        ("access", access()),
     ]
 }
 
@@ -176,6 +177,17 @@ fn server() -> Vec<Vec<u8>> {
             all.push([vec![config | flags], come(first, second), part.clone()].concat());
         }
     }
+    // Passwords: right, wrong, unknown and none, on the fast and the slow way.
+    for config in [0x11, 0x16, 0x13] {
+        let mut logins = vec![config | 0x40];
+        for (at, more, last) in
+            [(0, 0x80, 0x0A), (1, 0x80, 0x0B), (2, 0x10, 0x0A), (3, 0x18, 0x0A), (4, 0, 8), (5, 0, 2)]
+        {
+            logins.extend(connect(at, [0x24 | at, more, last]));
+            logins.extend([on(at, 7), on(at, 5), 0xE1]);
+        }
+        all.push([&logins[..], &talk].concat());
+    }
     for config in [1, 4] {
         all.push([vec![config | 0x40], come(five, four), operate.clone()].concat());
     }
@@ -203,6 +215,24 @@ fn metrics() -> Vec<Vec<u8>> {
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()
+}
+
+/// The kind of file, and its text.
+fn access() -> Vec<Vec<u8>> {
+    let passwords = include_str!("bodies/passwords.txt");
+    let other = "# a\n \nb:$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE\n";
+    let files = ["", passwords, &format!("\u{feff} x : y\r\n{passwords}"), other, "a:plain\n", ":\n", "a\nb\n"];
+    let rules = [
+        "topic read a/#\ntopic write a/b\ntopic deny a/b/c\n",
+        "user u\ntopic readwrite +/b\nuser a/b\ntopic a\nuser u\ntopic deny #\n",
+        "pattern read %c/%u\npattern write $SYS/#\npattern deny a/%u\n# x\n  \n",
+        "topic read a b\ntopic a b\n",
+        "pattern readwrite #\ntopic\n",
+        "user\nfoo\n",
+        "topic read a/+b\n",
+    ];
+    let kinds = files.iter().map(|text| (0, *text)).chain(rules.iter().map(|text| (1, *text)));
+    kinds.map(|(kind, text)| [&[kind], text.as_bytes()].concat()).collect()
 }
 
 fn config() -> Vec<Vec<u8>> {

@@ -10,12 +10,15 @@ mod endings;
 mod hostile;
 mod layering;
 mod limits;
+mod login;
 #[cfg(feature = "sys-tree")] // the heap is watched there
 mod memory_limit;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod packet_cases;
 mod paho;
+#[cfg(feature = "tools")]
+mod passwd;
 mod real_configs;
 mod reload;
 mod rumqttc_clients;

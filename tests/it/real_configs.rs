@@ -33,13 +33,11 @@ const DEBIAN: &str = "/usr/sbin/mosquitto";
 const EXPECTED_REFUSALS: &[(&str, &str)] = &[
     ("debian-bookworm*", "needs persistence, which is not available"),
     ("debian-trixie*", "needs persistence, which is not available"),
-    ("debian-without-persistence, passwords", "needs password files, which is not available"),
     // Its last word is that plugins are not loaded.
     ("ha-addon", "needs persistence, which is not available"),
     ("ha-handmade", "needs persistence, which is not available"),
-    ("ha-passwords", "needs password files, which is not available"),
-    ("per-listener", "needs password files, which is not available"),
-    ("tls-letsencrypt", "needs password files, which is not available"),
+    ("per-listener", "needs access control lists, which is not available"),
+    ("tls-letsencrypt", "needs TLS, which is not available"),
     ("tls-websockets", "needs TLS, which is not available"),
     ("tls-client-certificates", "needs TLS, which is not available"),
     ("bridge-cloud", "needs bridges, which is not available"),
@@ -49,7 +47,6 @@ const EXPECTED_REFUSALS: &[(&str, &str)] = &[
     ("proxy", "needs the PROXY protocol, which is not available"),
     ("acl-only", "needs access control lists, which is not available"),
     ("uci mosquitto acl_file", "needs access control lists, which is not available"),
-    ("uci mosquitto password_file", "needs password files, which is not available"),
     ("uci persistence persistence", "needs persistence, which is not available"),
     ("uci listener protocol websockets", "needs WebSockets, which is not available"),
     ("uci listener cafile", "needs TLS, which is not available"),

@@ -145,7 +145,9 @@ impl Client {
             _ if calm || rng.one_in(4) => 0,
             _ => u16::try_from(rng.range(4, 60)).unwrap(),
         };
-        let mut connect = Connect { clean_start: clean, ..Connect::new(self.version, &self.name, keepalive) };
+        let (username, password) = (Some("sim"), Some(&b"x"[..]));
+        let mut connect =
+            Connect { clean_start: clean, username, password, ..Connect::new(self.version, &self.name, keepalive) };
         (self.receive_max, self.max_packet, self.alias_max) = (0, usize::MAX, 0);
         let window = usize::from(net.config.global.max_inflight_messages);
         self.receive_max = window;

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
+use mosquitto::broker::auth::login::{Check, Verdict};
 use mosquitto::broker::{Action, Broker, ConnId};
 use mosquitto::config::Config;
 use mosquitto::proto::control::{Api, Context};
@@ -65,6 +66,8 @@ pub(crate) struct Net {
     /// Acknowledgements wait for [`Net::sync`].
     pub(crate) journal: bool,
     api: Api,
+    /// Passwords to be compared, in a later turn.
+    logins: VecDeque<(u64, ConnId, Box<Check>)>,
     timers: Timers,
     ready: Vec<ConnId>,
     to_flush: Vec<ConnId>,
@@ -85,6 +88,7 @@ impl Net {
             hash: 0xCBF2_9CE4_8422_2325,
             journal: false,
             api: Api::default(),
+            logins: VecDeque::new(),
             timers: Timers::default(),
             ready: Vec::new(),
             to_flush: Vec::new(),
@@ -198,6 +202,7 @@ impl Net {
         if connected {
             self.events.push(Event::Connected(id.0));
         }
+        self.run_closes();
         let Some(conn) = self.conns.get_mut(id.0) else { return false };
         let all = matches!(flow, Some(Flow::Continue | Flow::Close(_)));
         for (end, message) in &conn.marks {
@@ -232,12 +237,55 @@ impl Net {
                 self.arm(id);
                 false
             }
+            Some(Flow::Waiting) => {
+                self.conns.get_mut(id.0).unwrap().leftover = true;
+                self.arm(id);
+                false
+            }
             Some(Flow::Report) => unreachable!("MQTT asks for no figures"),
             Some(Flow::Continue) => {
                 self.arm(id);
                 true
             }
         }
+    }
+
+    /// The worker has compared a password, for a connection that may be gone. False when there is none to compare.
+    pub(crate) fn answer_login(&mut self) -> bool {
+        let Some((_, id, check)) = self.logins.pop_front() else { return false };
+        let verdict = if check.is_right() { Verdict::Right } else { Verdict::Wrong };
+        self.broker.logins.answered(self.now, check.ip, verdict);
+        let flow = self.with_server(id, |server, turn| server.on_login(turn, verdict));
+        self.after_login(id, flow);
+        self.run_closes();
+        true
+    }
+
+    /// True when a password waits for longer than the worker needs, or its connection would be out of time.
+    pub(crate) fn owes_login(&self) -> bool {
+        let now_ms = self.now.mono_ms;
+        let due = |id: ConnId| self.conns.get(id.0).and_then(|conn| conn.server.deadline());
+        self.logins
+            .iter()
+            .any(|(since_ms, id, _)| since_ms + 1000 <= now_ms || due(*id).is_some_and(|due| due <= now_ms))
+    }
+
+    fn after_login(&mut self, id: ConnId, flow: Option<Flow>) {
+        match flow {
+            None => return,
+            Some(Flow::Close(reason)) => return self.close(id, &reason),
+            Some(Flow::Waiting) => {}
+            Some(_) => {
+                let conn = self.conns.get_mut(id.0).unwrap();
+                conn.leftover = true;
+                if conn.server.session().is_some() {
+                    self.events.push(Event::Connected(id.0));
+                }
+                self.list_for_flush(id);
+                self.list_as_ready(id);
+            }
+        }
+        self.arm(id);
     }
 
     fn with_server<R>(&mut self, id: ConnId, act: impl FnOnce(&mut Server, &mut Turn<'_>) -> R) -> Option<R> {
@@ -358,7 +406,7 @@ impl Net {
                 Some(conn) if conn.timer_ms == entry.deadline_ms => {
                     conn.timer_ms = 0;
                     match self.with_server(id, |server, turn| server.on_timer(turn)) {
-                        Some(Flow::Close(reason)) => self.close(id, &reason),
+                        Some(flow @ (Flow::Close(_) | Flow::Again)) => self.after_login(id, Some(flow)),
                         _ => self.arm(id),
                     }
                 }
@@ -387,6 +435,7 @@ impl Net {
             match action {
                 Action::TakeOver { conn, by } => self.close(conn, &CloseReason::TakenOver { by }),
                 Action::Kick { conn } => self.close(conn, &CloseReason::Kicked),
+                Action::Login { conn, check } => self.logins.push_back((self.now.mono_ms, conn, check)),
                 Action::Control { from, request } => self.api.take(self.now, &mut self.broker, from, request),
             }
         }
@@ -411,7 +460,11 @@ impl Net {
 
     /// True when another turn has work without any new input.
     pub(crate) fn busy(&self) -> bool {
-        !self.ready.is_empty() || !self.to_flush.is_empty() || self.broker.has_dirty() || self.api.is_busy()
+        !self.ready.is_empty()
+            || !self.to_flush.is_empty()
+            || self.broker.has_dirty()
+            || self.api.is_busy()
+            || !self.logins.is_empty()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<u64> {

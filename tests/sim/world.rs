@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use mosquitto::broker::auth::access::{RuleFiles, Rules};
+use mosquitto::broker::auth::password::Passwords;
 use mosquitto::config::{Config, Listener};
 use mosquitto::slab::Key;
 use mosquitto::timer::Now;
@@ -14,6 +16,8 @@ use crate::net::{Event, Net};
 use crate::oracle::{Oracle, Terms};
 use crate::rng::Rng;
 
+/// `sim` has the password `x`, behind a hash that is compared elsewhere.
+const PASSWORDS: &[u8] = include_bytes!("passwords.txt");
 const VERSIONS: [ProtocolVersion; 3] = [ProtocolVersion::V31, ProtocolVersion::V311, ProtocolVersion::V5];
 const NOISE_TOPICS: [&str; 6] = ["n/a", "n/b", "n/a/b", "n/b/a", "n", "n/a/b/c"];
 const NOISE_FILTERS: [&str; 12] = [
@@ -88,6 +92,13 @@ impl World {
         net.journal = rng.one_in(3);
         if net.journal {
             net.broker.changes().start_journal();
+        }
+        if rng.one_in(2) {
+            // Compared by the worker, as the hash is a slow one.
+            let passwords = Passwords::parse(PASSWORDS).expect("a password file");
+            let mut access = net.broker.access().clone();
+            access.set_global(RuleFiles::default(), Rules { passwords: Some(passwords.into()), acl: None });
+            net.broker.set_access(access);
         }
         let mut world = World {
             rng,
@@ -168,6 +179,11 @@ impl World {
     fn finish_turn(&mut self) {
         if self.calm || self.rng.one_in(4) {
             self.net.sync();
+        }
+        while self.calm || self.net.owes_login() || self.rng.one_in(2) {
+            if !self.net.answer_login() {
+                break;
+            }
         }
         self.net.finish_turn();
         self.take_events();

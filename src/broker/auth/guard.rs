@@ -68,8 +68,9 @@ impl Guard {
         self.slots.iter().skip(first_way(tag)).take(WAYS)
     }
 
-    /// Whoever has an IPv6 address has 2^64 of them.
-    fn tag(&self, ip: IpAddr) -> u64 {
+    /// What stands for an address. Whoever has an IPv6 address has 2^64 of them.
+    #[must_use]
+    pub fn tag(&self, ip: IpAddr) -> u64 {
         let ip = match ip {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
             IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

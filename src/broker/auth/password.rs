@@ -4,6 +4,7 @@
 //! time calls [`Hash::verify`].
 
 use std::collections::HashMap;
+use std::hash::Hasher;
 use std::num::NonZeroU32;
 
 use crate::digest::{self, SHA512_LEN};
@@ -16,7 +17,9 @@ const SALT_LENS: [usize; 2] = [12, 64];
 /// The users of one file.
 #[derive(Debug, Default, Clone)]
 pub struct Passwords {
-    users: HashMap<Box<str>, Hash>,
+    /// Where in `hashes` each user's is.
+    users: HashMap<Box<str>, usize>,
+    hashes: Vec<Hash>,
 }
 
 /// A stored password.
@@ -108,7 +111,7 @@ impl Passwords {
     /// The first line that is wrong.
     pub fn parse(text: &[u8]) -> Result<Passwords, PasswordFileError> {
         let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
-        let mut users = HashMap::new();
+        let mut found = Passwords::default();
         for (line, text) in (1u32..).zip(text.split(|&b| b == b'\n')) {
             let error = |kind| PasswordFileError { line, kind };
             let Some((user, hash)) = split_line(text) else { continue };
@@ -121,23 +124,26 @@ impl Passwords {
             }
             let hash = std::str::from_utf8(hash).ok().map_or(Err(PasswordFileErrorKind::Hash), Hash::parse);
             let hash = hash.map_err(error)?;
-            if users.insert(user.into(), hash).is_some() {
+            if found.users.insert(user.into(), found.hashes.len()).is_some() {
                 return Err(error(PasswordFileErrorKind::Duplicate(user.into())));
             }
+            found.hashes.push(hash);
         }
-        Ok(Passwords { users })
+        Ok(found)
     }
 
     /// The stored password of a user.
     #[must_use]
     pub fn find(&self, username: &str) -> Option<&Hash> {
-        self.users.get(username)
+        self.hashes.get(*self.users.get(username)?)
     }
 
-    /// Some stored password, to spend as much time on an unknown user as on a known one.
+    /// Some stored password, to spend as much time on an unknown user as on a known one. The same `choice`, which comes
+    /// from the user name, gives the same one: a name that is not there always takes as long as some that is.
     #[must_use]
-    pub fn any(&self) -> Option<&Hash> {
-        self.users.values().next()
+    pub fn decoy(&self, choice: u64) -> Option<&Hash> {
+        let at = choice.checked_rem(self.hashes.len() as u64)?;
+        self.hashes.get(usize::try_from(at).ok()?)
     }
 
     /// How many users there are.
@@ -232,6 +238,24 @@ impl Hash {
             #[cfg(feature = "argon2")]
             Scheme::Argon2id => Hash::Argon2id(super::argon2id::Argon2id::new(password, salt)?),
         })
+    }
+
+    /// Puts everything that makes this hash what it is into `hasher`.
+    pub fn feed(&self, hasher: &mut impl Hasher) {
+        match self {
+            Hash::Sha512 { salt, hash } => {
+                hasher.write_u32(0);
+                hasher.write(salt);
+                hasher.write(hash);
+            }
+            Hash::Pbkdf2 { iterations, salt, hash } => {
+                hasher.write_u32(iterations.get());
+                hasher.write(salt);
+                hasher.write(hash);
+            }
+            #[cfg(feature = "argon2")]
+            Hash::Argon2id(hash) => hasher.write(hash.to_string().as_bytes()),
+        }
     }
 
     /// True when [`Hash::verify`] takes so long that it would keep others waiting.

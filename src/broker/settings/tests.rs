@@ -1,10 +1,9 @@
 //! New settings against sessions and messages that were there before.
 
 use super::*;
-use crate::broker::SessionId;
 use crate::broker::message::{Msg, NewMessage};
 use crate::broker::subs::SubOptions;
-use crate::broker::{ConnectRequest, Ending, Outgoing, Pulled, Received, SubscribeRequest};
+use crate::broker::{ConnId, ConnectRequest, Ending, Outgoing, Pulled, Received, SessionId, SubscribeRequest};
 use crate::slab::Key;
 use crate::wire::{PacketId, ProtocolVersion, QoS};
 
@@ -139,8 +138,8 @@ fn sessions_are_capped_from_when_their_clients_left() {
     }
     // "short" ends by itself; "day" 100 s after it left; "never" 100 s after the first reload.
     assert_eq!(known, [4, 3, 3, 2, 2, 1]);
-    let here = broker.connected().next().unwrap().0;
     let session = broker.sessions.find("here").unwrap();
+    let here = broker.conn_of(session).unwrap();
     assert_eq!(broker.session_expiry(session), 100, "who is connected is capped when it leaves");
     broker.set_settings(quiet(), later(150));
     broker.disconnect(later(200), session, here, Ending { will: false, expiry_s: None });

@@ -70,7 +70,7 @@ fn the_first_missing_feature_is_told_after_every_other_mistake() {
     let missing = "Error: The 'connection' option needs bridges, which is not available in this build.\n\
                    Error found at a.conf:2.";
     assert_eq!(refusal(bridge), missing);
-    assert_eq!(refusal(format!("{bridge}password_file x")), missing, "the first counts");
+    assert_eq!(refusal(format!("{bridge}persistence true")), missing, "the first counts");
     assert_eq!(
         refusal(format!("{bridge}threshold x")),
         "Error: 'threshold' value not a number.\nError found at a.conf:7."
@@ -78,7 +78,6 @@ fn the_first_missing_feature_is_told_after_every_other_mistake() {
     for (line, feature) in [
         ("listener 0 /tmp/x", "UNIX sockets"),
         ("protocol websockets", "WebSockets"),
-        ("password_file x", "password files"),
         ("retained_persistence 1", "persistence"),
         ("require_certificate true", "TLS"),
     ] {

@@ -71,7 +71,7 @@ impl World {
                 match action {
                     Action::Control { from, request } => self.api.take(self.now, &mut self.broker, from, request),
                     Action::Kick { conn } => kicked.push(conn),
-                    Action::TakeOver { .. } => {}
+                    Action::TakeOver { .. } | Action::Login { .. } => {}
                 }
             }
             if slice {

@@ -1,8 +1,10 @@
 //! CONNECT: who may come in, and with what.
 
+use super::login::{Gate, Known};
 use super::strict::Announcement;
 use super::{Handled, Phase, Server};
-use crate::broker::auth::{self, access::RulesId};
+use crate::broker::auth::access::RulesId;
+use crate::broker::auth::login::Proof;
 use crate::broker::will::Will;
 use crate::broker::{ConnectRefused, ConnectRequest, NEVER};
 use crate::proto::close::Refusal;
@@ -11,7 +13,7 @@ use crate::wire::connect::{self, ConnackForm, ConnackProps, Connect, encode_conn
 use crate::wire::{ProtocolVersion, QoS, ReasonCode, topic};
 
 /// What CONNECT is refused with: what the client is told, if anything, and why.
-type Refused = (Option<ReasonCode>, Refusal);
+pub(super) type Refused = (Option<ReasonCode>, Refusal);
 
 impl Server {
     pub(super) fn on_connect(&mut self, turn: &mut Turn<'_>, first: u8, body: &[u8]) -> Handled {
@@ -26,21 +28,19 @@ impl Server {
         };
         turn.broker.stats.connects += 1;
         self.version = connect.version;
-        match self.accept(turn, &connect) {
-            Ok(()) => Ok(()),
-            Err((code, refusal)) => {
-                let name = if connect.client_id.is_empty() {
-                    self.peer.ip().to_string()
-                } else {
-                    connect.client_id.to_string()
-                };
-                self.max_packet_out = connect.max_packet_size.unwrap_or(0);
-                if let Some(form) = conformance::refusal(turn.strict(), self.version, refusal, code) {
-                    self.send_refusal(turn, &name, form);
-                }
-                Err(CloseReason::Refused { refusal, client_id: connect.client_id.into() })
-            }
+        self.decide(turn, (first, body), &connect, &Known::Nothing)
+    }
+
+    /// Answers a CONNECT that is refused.
+    pub(super) fn turn_away(&mut self, turn: &mut Turn<'_>, connect: &Connect<'_>, refused: Refused) -> Handled {
+        let (code, refusal) = refused;
+        let name =
+            if connect.client_id.is_empty() { self.peer.ip().to_string() } else { connect.client_id.to_string() };
+        self.max_packet_out = connect.max_packet_size.unwrap_or(0);
+        if let Some(form) = conformance::refusal(turn.strict(), self.version, refusal, code) {
+            self.send_refusal(turn, &name, form);
         }
+        Err(CloseReason::Refused { refusal, client_id: connect.client_id.into() })
     }
 
     fn send_refusal(&mut self, turn: &mut Turn<'_>, name: &str, form: ConnackForm) {
@@ -53,11 +53,16 @@ impl Server {
         self.write(turn, |out, _| encode_connack(out, form, false, &props));
     }
 
-    /// Checks a well-formed CONNECT against the configuration, in the order of C Mosquitto, and connects its session.
-    fn accept(&mut self, turn: &mut Turn<'_>, connect: &Connect<'_>) -> Result<(), Refused> {
+    /// Checks a well-formed CONNECT against the configuration, in the order of C Mosquitto, and connects its session, or
+    /// says what has to happen before. May be called again with what is known by then.
+    pub(super) fn accept(
+        &mut self,
+        turn: &mut Turn<'_>,
+        connect: &Connect<'_>,
+        known: &Known,
+    ) -> Result<Gate, Refused> {
         self.check_form(turn, connect)?;
         let (global, listener) = (&turn.config.global, turn.listener);
-        let username = connect.username.filter(|name| !name.is_empty());
 
         let mut generated = None;
         if connect.client_id.is_empty() && !listener.use_username_as_clientid {
@@ -74,13 +79,22 @@ impl Server {
         if conformance::client_id_too_long(turn.strict(), connect.version, client_id) {
             return Err((Some(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID), Refusal::ClientId));
         }
+        if let (Some(method), Known::Nothing | Known::Checked(_)) = (connect.auth_method, known) {
+            return self.begin_exchange(turn, method);
+        }
+        let identity = self.identity_of(turn, known)?;
+        let username = identity.as_ref().map(|identity| &*identity.username).or(connect.username);
+        let username = username.filter(|name| !name.is_empty());
         if listener.use_username_as_clientid {
             client_id = username.ok_or((Some(ReasonCode::NOT_AUTHORIZED), Refusal::NotAuthorised))?;
         }
-        if !auth::may_connect(username, turn.config.anonymous_allowed(listener)) {
-            let code = conformance::not_authorised(turn.strict(), connect.version, username.is_some());
-            return Err((Some(code), Refusal::NotAuthorised));
-        }
+        let proof = match identity {
+            Some(_) => Proof::Identity,
+            None => match self.log_in(turn, connect, username, known)? {
+                Gate::Open(proof) => proof,
+                shut => return Ok(shut),
+            },
+        };
         let server_keepalive = keepalive(turn, connect)?;
 
         let v5 = connect.version == ProtocolVersion::V5;
@@ -94,7 +108,8 @@ impl Server {
             max_packet_size: (global.max_packet_size != 0).then_some(global.max_packet_size),
             receive_maximum: (global.max_inflight_messages != 0).then_some(global.max_inflight_messages),
             maximum_qos: maximum_qos(turn),
-            ..ConnackProps::default()
+            auth_method: connect.auth_method,
+            auth_data: known.last_data(),
         };
         let form = if v5 { ConnackForm::V5(ReasonCode::SUCCESS) } else { ConnackForm::V3(0) };
         let mut connack = Vec::new();
@@ -126,7 +141,16 @@ impl Server {
             ConnectRefused::OutOfMemory => (Some(ReasonCode::SERVER_UNAVAILABLE), Refusal::OutOfMemory),
         })?;
 
+        turn.broker.set_proof(connected.session, proof);
         self.phase = Phase::Live(connected.session);
+        // Who needs nothing else out of the ordinary needs no room for it.
+        if self.extra.as_ref().is_some_and(|extra| extra.identity.is_some()) {
+            self.extra = None;
+        }
+        self.last_in_ms = turn.now.mono_ms;
+        if let Some(method) = connect.auth_method {
+            self.extra().method = Some(method.into());
+        }
         self.keepalive_s = server_keepalive.unwrap_or(connect.keepalive);
         self.max_packet_out = connect.max_packet_size.unwrap_or(0);
         self.aliases_in = listener.max_topic_alias;
@@ -135,7 +159,7 @@ impl Server {
         let announcement = self.announcement(turn, connect, client_id, username, present);
         self.announce_after_close(turn, announcement);
         self.acknowledge(turn, |out, _| encode_connack(out, form, present, &props));
-        Ok(())
+        Ok(Gate::Open(proof))
     }
 
     /// What can be told without knowing the client: version, authentication method, will.
@@ -144,7 +168,8 @@ impl Server {
         if listener.accept_protocol_versions & version_bit(connect.version) == 0 {
             return Err((Some(ReasonCode::UNSUPPORTED_PROTOCOL_VERSION), Refusal::DisallowedFeature));
         }
-        if connect.auth_method.is_some() {
+        let begin = turn.broker.logins.begin;
+        if connect.auth_method.is_some_and(|method| begin.is_none_or(|begin| begin(method).is_none())) {
             return Err((Some(ReasonCode::BAD_AUTHENTICATION_METHOD), Refusal::DisallowedFeature));
         }
         let Some(will) = &connect.will else { return Ok(()) };

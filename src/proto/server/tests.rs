@@ -11,17 +11,17 @@ const CONNECT_V5: &[u8] = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x0a\x00\x00\x01p";
 const PUBLISH_1: &[u8] = b"\x32\x06\x00\x01t\x00\x01\x00";
 
 /// A core with its endpoints, one for each connection that was opened.
-struct World {
-    broker: Broker,
+pub(super) struct World {
+    pub(super) broker: Broker,
     config: Config,
-    listener: Listener,
-    servers: Vec<(Server, Outbox)>,
-    now: Now,
+    pub(super) listener: Listener,
+    pub(super) servers: Vec<(Server, Outbox)>,
+    pub(super) now: Now,
     budget: u32,
 }
 
 impl World {
-    fn new() -> World {
+    pub(super) fn new() -> World {
         let now = Now { mono_ms: 1_000_000, wall_s: 1_700_000_000 };
         let config = Config::local_only(&[1883]);
         World {
@@ -35,24 +35,28 @@ impl World {
     }
 
     fn open(&mut self) -> usize {
-        let peer = Peer::new("127.0.0.1:1".parse().unwrap());
+        self.open_from("127.0.0.1:1")
+    }
+
+    pub(super) fn open_from(&mut self, addr: &str) -> usize {
+        let peer = Peer::new(addr.parse().unwrap());
         self.servers.push((Server::new(self.now, peer), Outbox::default()));
         self.servers.len() - 1
     }
 
-    fn with<R>(&mut self, at: usize, act: impl FnOnce(&mut Server, &mut Turn<'_>) -> R) -> R {
+    pub(super) fn with<R>(&mut self, at: usize, act: impl FnOnce(&mut Server, &mut Turn<'_>) -> R) -> R {
         let World { broker, config, listener, servers, now, budget } = self;
         let (server, out) = &mut servers[at];
         let conn = ConnId(Key::from_bits(u32::try_from(at).unwrap()));
         act(server, &mut Turn { now: *now, broker, out, conn, config, listener, budget: *budget })
     }
 
-    fn send(&mut self, at: usize, bytes: &[u8]) -> Flow {
+    pub(super) fn send(&mut self, at: usize, bytes: &[u8]) -> Flow {
         self.with(at, |server, turn| server.on_bytes(turn, bytes))
     }
 
     /// Everything that is to be sent to the client.
-    fn received(&mut self, at: usize) -> Vec<u8> {
+    pub(super) fn received(&mut self, at: usize) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
             let more = self.with(at, |server, turn| server.flush(turn));
@@ -71,7 +75,7 @@ impl World {
     }
 }
 
-fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
     crate::wire::writer::put_varint(&mut bytes, body.len());
     bytes.extend_from_slice(body);

@@ -40,6 +40,8 @@ const REQUESTS: [&str; 10] = [
     r#"{"commands":[{"command":"clearRetained","filter":"a"},{"command":"clearRetained","filter":"+/#"}]}"#,
     "{",
 ];
+/// `a` has the password `x`, behind a hash that is compared elsewhere, and `b` one that is not.
+const PASSWORDS: &[u8] = include_bytes!("passwords.txt");
 const IDS: [&str; 4] = ["a", "ab", "b", ""];
 const TOPICS: [&str; 8] = ["a", "a/b", "a/b/c", "/", "$SYS/x", "$CONTROL/broker/v1", "b", "m/a"];
 const FILTERS: [&str; 16] = [
@@ -64,7 +66,7 @@ const CLIENTS: usize = 8;
 /// More would only be slow.
 const STEPS: usize = 600;
 
-/// First byte: the configuration; bit 5 is `strict_conformance`; bit 6 formats every log line; bit 7 runs short input twice. Then the steps.
+/// First byte: the configuration; bit 4 asks for passwords; bit 5 is `strict_conformance`; bit 6 formats every log line; bit 7 runs short input twice. Then the steps.
 pub fn server(data: &[u8]) {
     let choice = data.first().copied().unwrap_or(0);
     set_logger(choice & 0x40 != 0);
@@ -82,6 +84,9 @@ fn run(mut data: &[u8]) -> u64 {
     let text = [strict, global, listener, own].concat();
     let config = Config::parse_str("fuzz.conf", text).unwrap_or_else(|e| panic!("{e}")).config.finish(&[]).config;
     let mut world = World { looped: Loop::new(config), clients: [None; CLIENTS] };
+    if choice & 0x10 != 0 {
+        world.looped.set_passwords(PASSWORDS);
+    }
     for _ in 0..STEPS {
         if data.is_empty() {
             break;
@@ -181,7 +186,8 @@ impl World {
         let connect = Connect {
             clean_start: n & 0x10 != 0,
             will: (more & 0x80 != 0).then_some(will),
-            username: (last & 8 != 0).then_some("a"),
+            username: (last & 8 != 0).then_some(["a", "a", "b", "c"][usize::from(more >> 3 & 3)]),
+            password: (last & 2 != 0).then_some(if last & 1 != 0 { b"y" } else { b"x" }),
             session_expiry: (v5 && n & 0x20 != 0).then_some(u32::from(more & 0x40 != 0) * 100),
             receive_maximum: (v5 && last & 0x30 != 0).then_some(u16::from(last >> 4 & 3)),
             max_packet_size: (v5 && last & 0x40 != 0).then_some(60),

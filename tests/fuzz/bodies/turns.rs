@@ -1,7 +1,11 @@
 //! The event loop of `net` without sockets: the same lists and the same order, and pipes in memory instead.
 
+use std::collections::VecDeque;
 use std::io::IoSlice;
 
+use mosquitto::broker::auth::access::{RuleFiles, Rules};
+use mosquitto::broker::auth::login::{Check, Verdict};
+use mosquitto::broker::auth::password::Passwords;
 use mosquitto::broker::{Action, Broker, ConnId};
 use mosquitto::config::Config;
 use mosquitto::proto::control::{Api, Context};
@@ -52,6 +56,8 @@ pub struct Loop {
     pub now: Now,
     config: Config,
     api: Api,
+    /// Passwords to be compared, in the next turn.
+    logins: VecDeque<(ConnId, Box<Check>)>,
     conns: Slab<Conn>,
     timers: Timers,
     ready: Vec<ConnId>,
@@ -74,6 +80,7 @@ impl Loop {
             widest: config.global.max_inflight_messages.into(),
             config,
             api: Api::default(),
+            logins: VecDeque::new(),
             conns: Slab::new(),
             timers: Timers::default(),
             ready: Vec::new(),
@@ -81,6 +88,14 @@ impl Loop {
             graveyard: Vec::new(),
             digest: 0,
         }
+    }
+
+    /// Puts a password file in force.
+    pub fn set_passwords(&mut self, text: &[u8]) {
+        let passwords = Passwords::parse(text).unwrap_or_else(|error| panic!("{}", error.text("")));
+        let mut access = self.broker.access().clone();
+        access.set_global(RuleFiles::default(), Rules { passwords: Some(passwords.into()), acl: None });
+        self.broker.set_access(access);
     }
 
     pub fn listeners(&self) -> usize {
@@ -142,8 +157,19 @@ impl Loop {
         }
     }
 
-    /// Steps 4 to 8 of a turn.
+    /// Steps 3 to 8 of a turn, without sockets.
     pub fn turn(&mut self) {
+        for (at, (id, check)) in std::mem::take(&mut self.logins).into_iter().enumerate() {
+            let verdict = match at {
+                0..3 if check.is_right() => Verdict::Right,
+                0..3 => Verdict::Wrong,
+                _ => Verdict::Busy,
+            };
+            self.broker.logins.answered(self.now, check.ip, verdict);
+            let flow = self.with(id, |server, turn| server.on_login(turn, verdict));
+            self.after_login(id, flow);
+            self.run_closes();
+        }
         for id in std::mem::take(&mut self.ready) {
             let Some(conn) = self.conns.get_mut(id.0) else { continue };
             conn.ready = false;
@@ -190,6 +216,7 @@ impl Loop {
             match action {
                 Action::TakeOver { conn, by } => self.close(conn, &CloseReason::TakenOver { by }),
                 Action::Kick { conn } => self.close(conn, &CloseReason::Kicked),
+                Action::Login { conn, check } => self.logins.push_back((conn, check)),
                 Action::Control { from, request } => self.api.take(self.now, &mut self.broker, from, request),
             }
         }
@@ -197,7 +224,11 @@ impl Loop {
 
     /// True when the loop would not sleep.
     fn has_work(&self) -> bool {
-        self.api.is_busy() || !self.ready.is_empty() || !self.to_flush.is_empty() || self.broker.has_dirty()
+        self.api.is_busy()
+            || !self.logins.is_empty()
+            || !self.ready.is_empty()
+            || !self.to_flush.is_empty()
+            || self.broker.has_dirty()
     }
 
     /// Turns until there is nothing to do, with clients that read everything.
@@ -305,6 +336,7 @@ impl Loop {
                 (conn.leftover, conn.paused) = (true, true);
                 self.list_for_flush(id);
             }
+            Some(Flow::Waiting) => conn.leftover = true,
             Some(Flow::Report) => unreachable!("MQTT asks for no figures"),
             Some(Flow::Continue) => {
                 self.arm(id);
@@ -315,10 +347,27 @@ impl Loop {
         false
     }
 
+    fn after_login(&mut self, id: ConnId, flow: Option<Flow>) {
+        match flow {
+            None => return,
+            Some(Flow::Close(reason)) => return self.close(id, &reason),
+            Some(Flow::Waiting) => {}
+            Some(_) => {
+                let Some(conn) = self.conns.get_mut(id.0) else { return };
+                conn.leftover = true;
+                if conn.outbox.is_some() {
+                    self.list_for_flush(id);
+                }
+                self.list_as_ready(id);
+            }
+        }
+        self.arm(id);
+    }
+
     fn due(&mut self, id: ConnId) {
         match self.conns.get(id.0).map(|conn| conn.stage) {
             Some(Stage::Open) => match self.with(id, |server, turn| server.on_timer(turn)) {
-                Some(Flow::Close(reason)) => self.close(id, &reason),
+                Some(flow @ (Flow::Close(_) | Flow::Again)) => self.after_login(id, Some(flow)),
                 _ => self.arm(id),
             },
             Some(Stage::Draining { until_ms }) if until_ms <= self.now.mono_ms => self.drop_conn(id),
