@@ -1,11 +1,11 @@
 //! What new options do to the sessions there are. Most options are read when they are needed and need nothing here.
 
-use super::auth::access::Access;
+use super::auth::access::{Access, RulesId};
 use super::changes::Change;
 use super::deliver::mark_dirty;
 use super::lifecycle::Sweep;
 use super::session::{Attachment, NEVER};
-use super::{Broker, ConnId};
+use super::{Broker, ConnId, SessionId};
 use crate::config::Global;
 use crate::timer::Now;
 
@@ -33,9 +33,25 @@ impl Broker {
         &self.access
     }
 
-    /// Puts other rules in force.
+    /// Puts other rules in force: for every session those of its listener, as far as its port tells, and for what is
+    /// queued, each message before it is sent. Where a listener is gone the rules stay that its clients had.
     pub fn set_access(&mut self, access: Access) {
         self.access = access;
+        for id in self.sessions.ids() {
+            let Some(session) = self.sessions.get_mut(id) else { continue };
+            session.rules = self.access.at_port(session.listener_port).unwrap_or(session.rules);
+            if let Some(flow) = session.flow.as_mut().filter(|_| self.access.restricts()) {
+                flow.distrust_queues();
+            }
+        }
+    }
+
+    /// Says whose rules hold for a connected client: that of the listener it is connected to, which its port alone may
+    /// not tell.
+    pub fn set_rules(&mut self, conn: ConnId, id: SessionId, rules: RulesId) {
+        if let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn() == Some(conn)) {
+            session.rules = rules;
+        }
     }
 
     /// Lets every session end by the new `persistent_client_expiration` at the latest. For one that is offline the time

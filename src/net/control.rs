@@ -9,6 +9,7 @@ use super::conn::{Conn, Stage};
 use super::listener::ListenSocket;
 use super::slots::Changes;
 use super::{EventLoop, FIRST_LISTENER, ListenError, MAX_LISTENERS};
+use crate::broker::auth::access::RulesId;
 use crate::broker::{ConnId, auth};
 use crate::config::{self, Config, LOCAL_ONLY_LINES, Listener};
 use crate::logging;
@@ -138,6 +139,7 @@ impl EventLoop {
         self.check_api();
         self.open_added(&changes, &before);
         self.find_leaving(&changes);
+        self.follow_listeners();
         log::info!("Config reloaded.");
     }
 
@@ -182,6 +184,17 @@ impl EventLoop {
         for listener in self.config.listeners.iter().filter(|listener| !changes.added.contains(listener)) {
             if !meant.contains(&self.config.describe(listener)) {
                 self.describe(listener);
+            }
+        }
+    }
+
+    /// Tells the core which rules hold where the clients are now. Two listeners may have the same port on different
+    /// addresses, so only the connection knows.
+    fn follow_listeners(&mut self) {
+        for (key, conn) in self.conns.iter() {
+            if let Some(session) = conn.endpoint.session() {
+                let rules = RulesId(self.slots.settings(conn.listener).rules);
+                self.broker.set_rules(ConnId(key), session, rules);
             }
         }
     }

@@ -45,6 +45,7 @@ impl World {
             version: ProtocolVersion::V5,
             bridge: false,
             rules: crate::broker::auth::access::RulesId::GLOBAL,
+            listener_port: 1883,
             receive_maximum: Some(20),
             will,
         };
