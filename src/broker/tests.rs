@@ -1,5 +1,7 @@
 //! The verbs of the core against the rules of sessions, wills, shared subscriptions and queues, with a clock of our own.
 
+mod acl;
+
 use super::message::{Msg, NewMessage};
 use super::subs::SubOptions;
 use super::will::Will;
