@@ -47,12 +47,13 @@ features:
 bench:
 	$(CARGO) bench --locked --bench compare --bench idle
 
-# The simulation with many seeds, then the tests over and over; ROUNDS says how often. `make soak ROUNDS=1000` over
+# The simulation with many seeds, many random questions about access to Debian's broker, then the tests over and over; ROUNDS says how often. `make soak ROUNDS=1000` over
 # night.
 ROUNDS ?= 20
 SEEDS ?= 10000
 soak:
 	SEEDS=$(SEEDS) $(CARGO) test --profile soak --locked --test sim
+	ACL_CHECKS=10000 $(CARGO) test --locked --test it acl::debian
 	$(CARGO) test --locked --no-run
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done
 

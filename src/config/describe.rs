@@ -78,10 +78,11 @@ impl Config {
             return vec!["anybody".into()];
         }
         let anonymous = if self.anonymous_allowed(listener) { "yes" } else { "no" };
-        let (passwords, acl) = match self.global.per_listener_settings {
-            true => (&listener.password_file, &listener.acl_file),
-            false => (&self.global.password_file, &self.global.acl_file),
+        let passwords = match self.global.per_listener_settings {
+            true => &listener.password_file,
+            false => &self.global.password_file,
         };
+        let acl = &self.acl_file(listener);
         let file = |path: &Option<PathBuf>| path.as_ref().map_or("none".into(), |path| path.display().to_string());
         vec![format!("anonymous {anonymous}"), format!("passwords {}", file(passwords)), format!("acl {}", file(acl))]
     }
@@ -89,7 +90,9 @@ impl Config {
     /// A warning, with the remedy, when anybody who reaches `listener` from another machine may do everything.
     #[must_use]
     pub fn exposure(&self, listener: &Listener) -> Option<String> {
-        let open = listener.protocol != Protocol::Metrics && self.anonymous_allowed(listener);
+        let open = listener.protocol != Protocol::Metrics
+            && self.anonymous_allowed(listener)
+            && self.acl_file(listener).is_none();
         (open && listener.reach() == Reach::Network).then(|| {
             format!(
                 "Warning: Anybody who reaches listener {} may connect, read and publish without a password. Set \
@@ -153,6 +156,11 @@ mod tests {
                 "per_listener_settings true\nlistener 1\nallow_anonymous true",
                 "1 on all addresses: mqtt, no TLS, anonymous yes, passwords none, acl none.",
                 true,
+            ),
+            (
+                "listener 1\nallow_anonymous true\nacl_file a",
+                "1 on all addresses: mqtt, no TLS, anonymous yes, passwords none, acl a.",
+                false,
             ),
         ] {
             let config = Config::parse_str("a.conf", text).unwrap_or_else(|e| panic!("{e}")).config.finish(&[]).config;

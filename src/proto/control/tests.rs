@@ -480,7 +480,7 @@ fn an_api_open_to_everybody_is_warned_of() {
     assert_eq!(warning(&closed), None, "the rules decide");
     closed.global.per_listener_settings = true;
     closed.listeners.iter_mut().for_each(|listener| listener.allow_anonymous = Some(true));
-    closed.listeners[0].acl_file = Some("acl".into());
+    closed.listeners.iter_mut().filter(|l| l.port == 1883).for_each(|l| l.acl_file = Some("acl".into()));
     assert!(warning(&closed).is_some_and(|text| text.contains("port 1884 is open")));
     config.listeners[0].allow_anonymous = Some(false);
     config.listeners[1].protocol = Protocol::Metrics;
