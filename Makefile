@@ -47,8 +47,8 @@ features:
 bench:
 	$(CARGO) bench --locked --bench compare --bench idle
 
-# The simulation with many seeds, many random questions about access to Debian's broker, then the tests over and over; ROUNDS says how often. `make soak ROUNDS=1000` over
-# night.
+# The simulation with many seeds, many questions about access to Debian's broker, then the tests over and over; ROUNDS says
+# how often. `make soak ROUNDS=1000` over night.
 ROUNDS ?= 20
 SEEDS ?= 10000
 soak:

@@ -89,6 +89,9 @@ impl World {
         if net.journal {
             net.broker.changes().start_journal();
         }
+        if seed % 5 == 2 {
+            net.set_rules(0);
+        }
         let mut world = World {
             rng,
             net,
@@ -206,6 +209,11 @@ impl World {
     }
 
     fn event(&mut self) {
+        if let Some(set) = self.net.rules
+            && self.rng.one_in(60)
+        {
+            self.net.set_rules(1 - set);
+        }
         let at = self.rng.size(1, self.clients.len() - 1);
         match self.rng.below(20) {
             0..=6 => {

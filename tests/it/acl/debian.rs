@@ -177,7 +177,10 @@ impl Debian {
     fn start(rules: &Rules) -> Debian {
         let port = free_port();
         let config = rules.dir.join("debian.conf");
-        let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nlog_type all\n{}", rules.line());
+        let text = format!(
+            "listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nlog_type all\n{}",
+            rules.line()
+        );
         fs::write(&config, text).expect("a config file");
         let mut child = Command::new(DEBIAN)
             .arg("-c")
