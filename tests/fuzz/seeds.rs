@@ -20,6 +20,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("packet_v3", v3),
         ("frames", frames),
         ("config", config()),
+        ("acl", acl()),
         ("metrics", metrics()),
     ]
 }
@@ -200,6 +201,25 @@ fn metrics() -> Vec<Vec<u8>> {
         "\x40GET /metr",
         &format!("\x7f{fields}"),
         &format!("\x7f{long}"),
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+/// User name, client id, topic and file.
+fn acl() -> Vec<Vec<u8>> {
+    [
+        "\0me\0a/b\0topic read a/#\ntopic write in\ntopic deny a/b\n",
+        "ann\0me\0c/me\0topic #\nuser ann\ntopic readwrite x y/+\npattern c/%c\npattern deny %u/#\n",
+        "ann\0me\0ann/x/me\0# comment\n\n  pattern read %u/+/%c/#\nuser bob\nuser ann\ntopic deny +/x\n",
+        "a+\0me\0b\0user a+\ntopic write b\npattern read b\n",
+        "ann\0i#\0$x/a\0user ann\ntopic #\ntopic $x/+\npattern $x/%c\n",
+        "a/b\0\0a//b\0pattern +/%c/%u\npattern q%u/%c%u\ntopic\ta\n",
+        "\0\0a\0topic read\n",
+        "\0\0a\0topic a b\n",
+        "\0\0a\0user\n",
+        "\0\0a\0topic a/#/b\n",
+        "\0\0a\0readwrite a\n",
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()

@@ -7,6 +7,7 @@
     reason = "public for the targets, private in the replay; bytes of the input are cut on purpose"
 )]
 
+mod acl;
 mod client;
 mod config;
 mod frames;
@@ -16,6 +17,7 @@ mod packets;
 mod server;
 mod turns;
 
+pub use acl::acl;
 pub use config::config;
 pub use frames::frames;
 #[cfg(feature = "metrics")]
