@@ -126,16 +126,18 @@ fn topics(client: &mut Client) -> Vec<String> {
 /// Everybody reads and writes `all/#` and `admin` everything.
 const ADMIN: &str = "user admin\ntopic #\ntopic $SYS/#\ntopic $x/#\ntopic $CONTROL/#\n";
 
+/// User, client id, topic; may read, may write.
+type Check = (&'static str, &'static str, &'static str, bool, bool);
+
 #[test]
 fn every_rule_of_the_evaluation_holds_over_the_wire() {
-    // File; user, client id, topic; may read, may write.
     let first = "topic read news/#\ntopic write in\ntopic a b\n";
     let own = "topic all\nuser ann\ntopic read r\ntopic write w\ntopic rw\ntopic deny s/secret\ntopic s/#\ntopic deny d/#\n\
                topic d/open\nuser ann smith\ntopic readwrite x y/z\nuser ann\ntopic late\n";
     let patterns = "pattern read c/%c\npattern write u/%u/#\npattern deny u/%u/no\npattern q%u/x\nuser ann\ntopic u/ann/no\n\
                     topic deny c/id\ntopic w/1\n";
     let dollar = "topic #\ntopic +/x\nuser ann\ntopic $SYS/#\ntopic $x/a\n";
-    let cases: &[(&str, &[(&str, &str, &str, bool, bool)])] = &[
+    let cases: &[(&str, &[Check])] = &[
         (
             &first.replace("topic a b\n", "topic readwrite a b\n"),
             &[

@@ -18,8 +18,11 @@ use crate::broker::note;
 const DEBIAN: &str = "/usr/sbin/mosquitto";
 const CHECKS: usize = 500;
 
+/// Whether a rule can be the cause of a difference.
+type IsCause = fn(&Rule, Who<'_>) -> bool;
+
 /// Where 2.0.11 answers otherwise, and why it is right that we do not.
-const DIFFERENCES: &[(&str, fn(&Rule, Who<'_>) -> bool)] = &[
+const DIFFERENCES: &[(&str, IsCause)] = &[
     // security.md 3.2: "replaced only when they form a whole level; [2.0]: replaced anywhere in the text"
     ("a placeholder that is only part of a level is text to 2.1", |rule, _| {
         rule.filter.split('/').any(|level| level.len() > 2 && (level.contains("%c") || level.contains("%u")))
