@@ -155,6 +155,14 @@ fn server() -> Vec<Vec<u8>> {
         &[on(2, 1), 4, 0xC0, 0, 0xC0, 0, on(3, 1), 2, 0, 0],
     ]
     .concat();
+    // Rules of access that change while messages are on their way.
+    let restricted = [
+        &[on(1, 10), 0x03, 2, on(0, 8), 1, on(0, 18), 0x90, 1, on(0, 18), 0x91, 2, on(1, 8), 0][..],
+        &[on(0, 18), 0xA8, 3, on(1, 10), 0x03, 2, on(1, 25), 1, on(1, 0), on(0, 8), 3],
+        &connect(1, [0x44, 0xAA, 0]),
+        &[on(1, 27), 3, on(0, 27), 3, on(1, 8), 2, on(1, 7)],
+    ]
+    .concat();
     // Every request there is, and one of the input's own; the answers reach the second client.
     let mut operate = vec![on(1, 10), 0x0E, 0x80, on(0, 18), 0x30, 1];
     for request in (0..10).chain([14]) {
@@ -171,7 +179,7 @@ fn server() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for config in 0..8u8 {
         let pairs = [(five, four), (limited, five), (four, three), (three, limited)];
-        for (i, part) in [&talk, &slow, &away].into_iter().enumerate() {
+        for (i, part) in [&talk, &slow, &away, &restricted].into_iter().enumerate() {
             let (first, second) = pairs[(usize::from(config) + i) % pairs.len()];
             let flags = if i == 2 { 0xC0 } else { 0 };
             all.push([vec![config | flags], come(first, second), part.clone()].concat());
