@@ -39,6 +39,8 @@ pub(crate) struct Router<'a> {
     dirty: &'a mut Vec<ConnId>,
     pressure: &'a mut u32,
     msg: &'a Msg,
+    /// Taken out once for all deliveries.
+    topic: &'a str,
     from: Option<SessionId>,
     stamp: u32,
     matched: bool,
@@ -60,7 +62,7 @@ impl Sink for Router<'_> {
             }
             session.stamp = self.stamp;
         }
-        if self.restricted && !session.may(self.access, self.msg.topic(), Right::Read) {
+        if self.restricted && !session.may(self.access, self.topic, Right::Read) {
             return;
         }
         let delivery = delivery(self.settings, self.msg, sub, false);
@@ -76,7 +78,7 @@ impl Sink for Router<'_> {
         }
         let Some(session) = self.sessions.get_mut(sub.session) else { return false };
         // A message is better read by another member than lost, as in C Mosquitto.
-        if self.restricted && !session.may(self.access, self.msg.topic(), Right::Read) {
+        if self.restricted && !session.may(self.access, self.topic, Right::Read) {
             return false;
         }
         enqueue(self.settings, self.stats, self.dirty, self.pressure, session, delivery)
@@ -176,8 +178,11 @@ impl Broker {
         self.publish_stamp = self.publish_stamp.wrapping_add(1).max(1);
         let Broker { access, subs, sessions, settings, stats, dirty, pressure, publish_stamp, .. } = self;
         let (restricted, stamp) = (access.restricts(), *publish_stamp);
+        let topic = msg.topic();
         let matched = false;
-        (subs, Router { access, restricted, sessions, settings, stats, dirty, pressure, msg, from, stamp, matched })
+        let router =
+            Router { access, restricted, sessions, settings, stats, dirty, pressure, msg, topic, from, stamp, matched };
+        (subs, router)
     }
 
     /// Whether the client of a session may do this with a topic, mount point included.
@@ -210,7 +215,7 @@ impl Broker {
             }
         }
         let (subs, mut router) = self.router(msg, from);
-        let work = subs.publish(msg.topic(), &mut router);
+        let work = subs.publish(router.topic, &mut router);
         let matched = router.matched;
         if matched || msg.retain() {
             self.changes.record(|| Change::Published(msg.clone()));

@@ -213,10 +213,16 @@ impl Flow {
         }
     }
 
+    /// Whether any queued message has to be checked again.
+    pub(crate) fn has_unchecked(&self) -> bool {
+        self.unchecked[0] | self.unchecked[1] != 0
+    }
+
     /// Whether [`Flow::next_queued`] will give a message that has to be checked again.
+    #[cold]
     pub(crate) fn next_is_unchecked(&self, window: bool) -> bool {
         let [queue, qos0] = self.unchecked;
-        (queue != 0 || qos0 != 0) && self.next_is_of_queue(window).is_some_and(|of| if of { queue } else { qos0 } != 0)
+        self.next_is_of_queue(window).is_some_and(|of| if of { queue } else { qos0 } != 0)
     }
 
     /// The next queued message in order of arrival; `window` tells whether one with QoS 1 or 2 may go.

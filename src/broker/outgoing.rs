@@ -110,7 +110,7 @@ impl Broker {
         }
         loop {
             let window = open(flow);
-            let check = flow.next_is_unchecked(window);
+            let check = flow.has_unchecked() && flow.next_is_unchecked(window);
             if check && *budget == 0 {
                 return Pulled::Later;
             }
