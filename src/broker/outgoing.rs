@@ -111,10 +111,10 @@ impl Broker {
         loop {
             let window = open(flow);
             let check = flow.has_unchecked() && flow.next_is_unchecked(window);
-            if check && *budget == 0 {
-                return Pulled::Later;
+            if check {
+                let Some(left) = budget.checked_sub(1) else { return Pulled::Later };
+                *budget = left;
             }
-            *budget = budget.saturating_sub(u32::from(check));
             let Some(delivery) = flow.next_queued(window) else { return Pulled::Empty };
             if delivery.msg.as_ref().is_none_or(|msg| msg.expired(now) || (check && !may_read(msg))) {
                 continue;
