@@ -51,17 +51,19 @@ features:
 bench:
 	$(CARGO) bench --locked --bench compare --bench idle
 
-# The simulation with many seeds, then the tests over and over; ROUNDS says how often. `make soak ROUNDS=1000` over
-# night.
+# The simulation with many seeds, many questions about access to Debian's broker, then the tests over and over; ROUNDS says
+# how often. `make soak ROUNDS=1000` over night.
 ROUNDS ?= 20
 SEEDS ?= 10000
 soak:
 	SEEDS=$(SEEDS) $(CARGO) test --profile soak --locked --test sim
+	ACL_CHECKS=10000 $(CARGO) test --locked --test it acl::debian
 	$(CARGO) test --locked --no-run
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done
 
 # Coverage-guided fuzzing with cargo-fuzz and a nightly compiler: `make fuzz FUZZ=server SECONDS=600`. Targets: server,
-# packet_v5, packet_v3, frames, config, metrics, access. What is found stays in tests/fuzz/corpus and tests/fuzz/artifacts.
+# packet_v5, packet_v3, frames, config, acl, access, metrics. What is found stays in tests/fuzz/corpus and
+# tests/fuzz/artifacts.
 FUZZ ?= server
 SECONDS ?= 60
 fuzz:

@@ -1,8 +1,10 @@
 //! From a published message to the queues of its subscribers.
 
+use super::auth::access::Access;
+use super::auth::acl::Right;
 use super::changes::Change;
 use super::inflight::{Delivery, Flags, Out};
-use super::message::{Msg, NewMessage};
+use super::message::{Msg, NewMessage, Source};
 use super::session::{Attachment, Session, Sessions};
 use super::stats::Stats;
 use super::subs::{Match, Sink, Subs};
@@ -28,12 +30,17 @@ pub struct Published {
 /// Takes a message to the sessions that the subscription table names. Borrows what it needs of the broker, so that the
 /// table can be walked at the same time.
 pub(crate) struct Router<'a> {
+    access: &'a Access,
+    /// Whether reading has to be checked at all.
+    restricted: bool,
     sessions: &'a mut Sessions,
     settings: &'a Global,
     stats: &'a mut Stats,
     dirty: &'a mut Vec<ConnId>,
     pressure: &'a mut u32,
     msg: &'a Msg,
+    /// Taken out once for all deliveries.
+    topic: &'a str,
     from: Option<SessionId>,
     stamp: u32,
     matched: bool,
@@ -55,6 +62,9 @@ impl Sink for Router<'_> {
             }
             session.stamp = self.stamp;
         }
+        if self.restricted && !session.may(self.access, self.topic, Right::Read) {
+            return;
+        }
         let delivery = delivery(self.settings, self.msg, sub, false);
         enqueue(self.settings, self.stats, self.dirty, self.pressure, session, delivery);
     }
@@ -67,6 +77,10 @@ impl Sink for Router<'_> {
             return false;
         }
         let Some(session) = self.sessions.get_mut(sub.session) else { return false };
+        // A message is better read by another member than lost, as in C Mosquitto.
+        if self.restricted && !session.may(self.access, self.topic, Right::Read) {
+            return false;
+        }
         enqueue(self.settings, self.stats, self.dirty, self.pressure, session, delivery)
     }
 }
@@ -162,8 +176,32 @@ impl Broker {
     /// The subscription table and a router for `msg`, side by side.
     pub(crate) fn router<'a>(&'a mut self, msg: &'a Msg, from: Option<SessionId>) -> (&'a mut Subs, Router<'a>) {
         self.publish_stamp = self.publish_stamp.wrapping_add(1).max(1);
-        let Broker { subs, sessions, settings, stats, dirty, pressure, publish_stamp, .. } = self;
-        (subs, Router { sessions, settings, stats, dirty, pressure, msg, from, stamp: *publish_stamp, matched: false })
+        let Broker { access, subs, sessions, settings, stats, dirty, pressure, publish_stamp, .. } = self;
+        let (restricted, stamp) = (access.restricts(), *publish_stamp);
+        let topic = msg.topic();
+        let matched = false;
+        let router =
+            Router { access, restricted, sessions, settings, stats, dirty, pressure, msg, topic, from, stamp, matched };
+        (subs, router)
+    }
+
+    /// Whether the client of a session may do this with a topic, mount point included.
+    #[must_use]
+    pub fn may(&self, id: SessionId, topic: &str, right: Right) -> bool {
+        self.sessions.get(id).is_some_and(|session| session.may(&self.access, topic, right))
+    }
+
+    /// The message that the client of a session publishes. `None` as for [`Msg::new`].
+    #[must_use]
+    pub fn message(&self, now: Now, from: SessionId, new: &NewMessage<'_>) -> Option<Msg> {
+        let wanted = self.settings.check_retain_source && new.retain;
+        let session = if wanted { self.sessions.get(from) } else { None };
+        let source = session.map(|session| Source {
+            client_id: session.client_id(),
+            username: session.username(),
+            port: session.listener_port,
+        });
+        Msg::from_source(now, new, self.settings.strict_conformance, source)
     }
 
     /// Routes a message: keeps it if it is retained, and queues it for every session that subscribed to its topic. `from`
@@ -177,7 +215,7 @@ impl Broker {
             }
         }
         let (subs, mut router) = self.router(msg, from);
-        let work = subs.publish(msg.topic(), &mut router);
+        let work = subs.publish(router.topic, &mut router);
         let matched = router.matched;
         if matched || msg.retain() {
             self.changes.record(|| Change::Published(msg.clone()));
@@ -185,10 +223,14 @@ impl Broker {
         Published { matched, work }
     }
 
-    /// Sends `payload` to one client with QoS 0, whether it subscribed or not: how `$CONTROL` answers.
+    /// Sends `payload` to one client with QoS 0, whether it subscribed or not, if it may read the topic: how `$CONTROL`
+    /// answers.
     pub fn answer(&mut self, now: Now, id: SessionId, topic: &str, payload: &[u8]) {
         let new = NewMessage { topic, payload, qos: QoS::AtMostOnce, retain: false, props: &[], expiry_s: None };
         let (Some(msg), Some(session)) = (Msg::new(now, &new), self.sessions.get_mut(id)) else { return };
+        if !session.may(&self.access, topic, Right::Read) {
+            return;
+        }
         let flags = Flags::new(QoS::AtMostOnce, false, false);
         let delivery = Delivery { msg: Some(msg), sub_id: 0, id: 0, out: Out::Queued, flags };
         enqueue(&self.settings, &mut self.stats, &mut self.dirty, &mut self.pressure, session, delivery);

@@ -109,6 +109,9 @@ pub(crate) struct Flow {
     /// False after an identifier had to be skipped: `sent` is then searched from the front.
     unsorted: bool,
     arrivals: u16,
+    /// Messages at the front of `queue` and of `qos0` that were queued under other rules of access or for another user:
+    /// whether the client may read them has to be asked again.
+    unchecked: [usize; 2],
     /// QoS 0 messages in `queue`; they came while the client was away [conf: queue_qos0_messages].
     kept_qos0: u32,
     queued_bytes: u64,
@@ -193,20 +196,44 @@ impl Flow {
         }
     }
 
+    /// Whether the client may read what is queued has to be asked again for each message.
+    pub(crate) fn distrust_queues(&mut self) {
+        self.unchecked = [self.queue.len(), self.qos0.len()];
+    }
+
+    /// What is next in order of arrival and may be sent if `window` tells whether QoS 1 or 2 may: true for the queue,
+    /// false for that of QoS 0.
+    fn next_is_of_queue(&self, window: bool) -> Option<bool> {
+        let ready = |d: &Delivery| window || d.flags.qos() == QoS::AtMostOnce;
+        match (self.queue.front().filter(|d| ready(d)), self.qos0.front()) {
+            (Some(q), Some(z)) => Some(z.id.wrapping_sub(q.id) < u16::MAX / 2),
+            (Some(_), None) => Some(true),
+            (None, Some(_)) => Some(false),
+            (None, None) => None,
+        }
+    }
+
+    /// Whether any queued message has to be checked again.
+    pub(crate) fn has_unchecked(&self) -> bool {
+        self.unchecked[0] | self.unchecked[1] != 0
+    }
+
+    /// Whether [`Flow::next_queued`] will give a message that has to be checked again.
+    #[cold]
+    pub(crate) fn next_is_unchecked(&self, window: bool) -> bool {
+        let [queue, qos0] = self.unchecked;
+        self.next_is_of_queue(window).is_some_and(|of| if of { queue } else { qos0 } != 0)
+    }
+
     /// The next queued message in order of arrival; `window` tells whether one with QoS 1 or 2 may go.
     pub(crate) fn next_queued(&mut self, window: bool) -> Option<Delivery> {
-        let ready = |d: &Delivery| window || d.flags.qos() == QoS::AtMostOnce;
-        let take_queue = match (self.queue.front().filter(|d| ready(d)), self.qos0.front()) {
-            (Some(q), Some(z)) => z.id.wrapping_sub(q.id) < u16::MAX / 2,
-            (Some(_), None) => true,
-            (None, Some(_)) => false,
-            (None, None) => return None,
-        };
-        if !take_queue {
+        if !self.next_is_of_queue(window)? {
             let next = self.qos0.pop_front();
+            self.unchecked[1] = self.unchecked[1].saturating_sub(1);
             shrink(&mut self.qos0);
             return next;
         }
+        self.unchecked[0] = self.unchecked[0].saturating_sub(1);
         let next = self.queue.pop_front()?;
         self.kept_qos0 -= u32::from(next.flags.qos() == QoS::AtMostOnce);
         self.queued_bytes = self.queued_bytes.saturating_sub(next.payload_len());
@@ -217,6 +244,8 @@ impl Flow {
     /// Puts a message back that could not be sent after all.
     pub(crate) fn unqueue(&mut self, delivery: Delivery) {
         self.queued_bytes = self.queued_bytes.saturating_add(delivery.payload_len());
+        // Once more does no harm, and those behind it are not forgotten.
+        self.unchecked[0] += usize::from(self.unchecked[0] != 0);
         self.queue.push_front(delivery);
     }
 
@@ -336,6 +365,7 @@ impl Flow {
     /// PUBRECs are forgotten, the client sends those messages again.
     pub(crate) fn reconnect(&mut self) {
         self.qos0.clear();
+        self.unchecked[1] = 0;
         self.resend = Resend { next: 0, end: self.sent.len(), open: 0 };
         for id in self.withheld.drain(..) {
             if let Some(gone) = self.inbound.remove(&id) {
@@ -350,6 +380,7 @@ impl Flow {
     /// The client is gone: what was only for this connection goes.
     pub(crate) fn discard_qos0(&mut self) {
         self.qos0 = VecDeque::new();
+        self.unchecked[1] = 0;
     }
 
     /// The next entry to send again after a reconnect. The client may have come back with a smaller `window` than the
@@ -431,6 +462,7 @@ impl Flow {
         assert!(self.resend.next <= self.resend.end && self.resend.end <= self.sent.len(), "{:?}", self.resend);
         let again = self.sent.iter().take(self.resend.next).filter(|d| d.out != Out::Done).count();
         assert!(self.resend.end == 0 || self.resend.open == again, "{:?}", self.resend);
+        assert!(self.unchecked[0] <= self.queue.len() && self.unchecked[1] <= self.qos0.len(), "{:?}", self.unchecked);
         let kept = self.queue.iter().filter(|d| d.flags.qos() == QoS::AtMostOnce).count();
         assert_eq!(kept, self.kept_qos0 as usize);
         assert_eq!(self.queued_bytes, self.queue.iter().map(Delivery::payload_len).sum::<u64>());

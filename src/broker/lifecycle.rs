@@ -1,6 +1,7 @@
 //! What happens to sessions over time: connect, take-over, disconnect, expiry, delayed wills, the end.
 
 use super::auth::access::RulesId;
+use super::auth::acl::Right;
 use super::changes::Change;
 use super::message::Msg;
 use super::retain::{Cursor, Step};
@@ -38,6 +39,8 @@ pub struct ConnectRequest<'a> {
     pub bridge: bool,
     /// The rules of its listener.
     pub rules: RulesId,
+    /// The port of its listener; 0 for a UNIX socket.
+    pub listener_port: u16,
     /// QoS 1 and 2 messages it says it takes at once; without it `[conf: max_inflight_messages]` decides.
     pub receive_maximum: Option<u16>,
     /// Its will.
@@ -127,6 +130,7 @@ impl Broker {
         session.version = request.version;
         session.bridge = request.bridge;
         session.rules = request.rules;
+        session.listener_port = request.listener_port;
         session.receive_maximum = request.receive_maximum;
         session.promised = self.settings.max_inflight_messages;
         session.dirty = false;
@@ -139,6 +143,10 @@ impl Broker {
         }
         if let Some(flow) = &mut session.flow {
             flow.reconnect();
+            // Who is back may be another user, and other rules may hold.
+            if self.access.restricts() {
+                flow.distrust_queues();
+            }
         }
         session.trim();
         if session.flow.is_some() {
@@ -233,11 +241,11 @@ impl Broker {
 
     /// Publishes a will if its client may [MQTT-3.1.2-8].
     pub(crate) fn publish_will(&mut self, now: Now, id: SessionId, will: &Will) {
-        if !super::auth::may_publish(&will.topic) {
+        if !self.may(id, &will.topic, Right::Write) {
             return;
         }
         let strict = self.settings.strict_conformance;
-        if let Some(msg) = will.message(now, self.settings.retain_available, strict) {
+        if let Some(msg) = self.message(now, id, &will.to_publish(self.settings.retain_available)) {
             // By the letter a will comes from its client, and No Local keeps it from there [MQTT-3.8.3-3].
             self.publish(now, strict.then_some(id), &msg);
         }

@@ -65,6 +65,18 @@ pub struct NewMessage<'a> {
     pub expiry_s: Option<u32>,
 }
 
+/// Who published a message, kept with it only where that is asked for `[conf: check_retain_source]`. Behind the payload
+/// stand two lengths and the port, 16 bits each, then the names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source<'a> {
+    /// Its client id.
+    pub client_id: &'a str,
+    /// Its user name.
+    pub username: Option<&'a str>,
+    /// The port of its listener; 0 for a UNIX socket.
+    pub port: u16,
+}
+
 /// A message, counted and shared; cloning takes another reference.
 #[derive(Clone)]
 pub struct Msg(Thin<Header>);
@@ -79,6 +91,12 @@ impl Msg {
     /// As [`Msg::new`]; with `strict` an expiry of 0 seconds is one [MQTT-3.3.2-5] [conf: strict_conformance].
     #[must_use]
     pub fn with(now: Now, new: &NewMessage<'_>, strict: bool) -> Option<Msg> {
+        Msg::from_source(now, new, strict, None)
+    }
+
+    /// As [`Msg::with`], with who published it.
+    #[must_use]
+    pub fn from_source(now: Now, new: &NewMessage<'_>, strict: bool, source: Option<Source<'_>>) -> Option<Msg> {
         let expires_at_s = match new.expiry_s {
             None => 0,
             Some(0) if !strict => 0,
@@ -94,7 +112,14 @@ impl Msg {
         };
         let size = STORE.get();
         STORE.set(StoreSize { messages: size.messages + 1, bytes: size.bytes + u64::from(header.payload_len) });
-        Thin::new(header, &[new.topic.as_bytes(), new.props, new.payload]).map(Msg)
+        let [topic, props, payload] = [new.topic.as_bytes(), new.props, new.payload];
+        let Some(source) = source else { return Thin::new(header, &[topic, props, payload]).map(Msg) };
+        let (id, name) = (source.client_id, source.username.unwrap_or_default());
+        let mut numbers = [0; SOURCE_HEAD];
+        for (at, n) in numbers.chunks_exact_mut(2).zip([len_u16(id)?, len_u16(name)?, source.port]) {
+            at.copy_from_slice(&n.to_le_bytes());
+        }
+        Thin::new(header, &[topic, props, payload, &numbers, id.as_bytes(), name.as_bytes()]).map(Msg)
     }
 
     /// The topic name.
@@ -114,8 +139,27 @@ impl Msg {
     /// The payload.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        let start = usize::from(self.0.header().topic_len) + self.0.header().props_len as usize;
-        self.0.bytes().get(start..).unwrap_or_default()
+        let bytes = self.0.bytes().get(self.payload_start()..).unwrap_or_default();
+        bytes.get(..self.0.header().payload_len as usize).unwrap_or_default()
+    }
+
+    fn payload_start(&self) -> usize {
+        usize::from(self.0.header().topic_len) + self.0.header().props_len as usize
+    }
+
+    /// Who published it; `None` when that was not kept, or it was the broker itself.
+    #[must_use]
+    pub fn source(&self) -> Option<Source<'_>> {
+        let tail = self.0.bytes().get(self.payload_start() + self.0.header().payload_len as usize..)?;
+        let (numbers, names) = tail.split_first_chunk::<SOURCE_HEAD>()?;
+        let &[a, b, c, d, e, f] = numbers;
+        let [id_len, name_len, port] = [[a, b], [c, d], [e, f]].map(u16::from_le_bytes);
+        let text = |from: usize, len: u16| std::str::from_utf8(names.get(from..from + usize::from(len))?).ok();
+        Some(Source {
+            client_id: text(0, id_len)?,
+            username: text(usize::from(id_len), name_len).filter(|name| !name.is_empty()),
+            port,
+        })
     }
 
     /// The length of the payload.
@@ -165,6 +209,13 @@ impl Msg {
     }
 }
 
+/// Bytes of the numbers of a [`Source`].
+const SOURCE_HEAD: usize = 6;
+
+fn len_u16(text: &str) -> Option<u16> {
+    u16::try_from(text.len()).ok()
+}
+
 impl std::fmt::Debug for Msg {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Msg({}, {:?}, {} bytes)", self.topic(), self.qos(), self.payload_len())
@@ -197,6 +248,19 @@ mod tests {
         assert_eq!((msg.topic(), msg.props(), msg.payload()), ("a/b", &[1u8, 1][..], &b"payload"[..]));
         assert_eq!((msg.qos(), msg.retain(), msg.payload_len()), (QoS::AtLeastOnce, true, 7));
         assert!(!msg.expired(now(u64::MAX)));
+    }
+
+    #[test]
+    fn the_source_is_kept_behind_the_payload_and_costs_nothing_without() {
+        let new =
+            NewMessage { topic: "t", payload: b"p", qos: QoS::AtMostOnce, retain: true, props: &[7], expiry_s: None };
+        assert_eq!(Msg::new(now(0), &new).unwrap().source(), None);
+        for (client_id, username) in [("c", Some("user")), ("", None), ("id", None)] {
+            let source = Source { client_id, username, port: 1883 };
+            let msg = Msg::from_source(now(0), &new, false, Some(source)).unwrap();
+            assert_eq!(msg.source(), Some(source));
+            assert_eq!((msg.topic(), msg.props(), msg.payload()), ("t", &[7u8][..], &b"p"[..]));
+        }
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! From a session's queues to its connection, and what the client answers; QoS 2 messages from the client.
 
+use super::auth::acl::Right;
 use super::changes::Change;
 use super::deliver::{granted, mark_dirty};
 use super::inflight::{Acked, Delivery, Flags, Flow, Out};
 use super::message::Msg;
 use super::retain::Step;
-use super::session::Session;
 use super::{Broker, Published, SessionId};
 use crate::notice;
 use crate::timer::Now;
@@ -63,14 +63,27 @@ pub enum Received {
 
 impl Broker {
     /// The next thing to send to the session's client, and the record that it was sent. `budget` is charged for look-ups of
-    /// retained messages.
+    /// retained messages, and for messages that have to be checked again because the rules of access or the user changed.
     pub fn pull(&mut self, now: Now, id: SessionId, budget: &mut u32) -> Pulled {
-        let Broker { sessions, settings, retained, .. } = self;
+        let Broker { access, changes, sessions, settings, retained, .. } = self;
         let Some(session) = sessions.get_mut(id) else { return Pulled::Empty };
         let (window, max_bytes) = (session.window(settings), u64::from(settings.max_inflight_bytes));
-        let Session { flow: Some(flow), last_id, .. } = session else { return Pulled::Empty };
-        if let Some(again) = flow.next_resend(window) {
-            return Pulled::Item(resend(again));
+        let lasting = session.expiry_s != 0;
+        let (Some(flow), last_id, client) = session.sending() else { return Pulled::Empty };
+        let may_read = |msg: &Msg| !access.restricts() || client.may(access, msg.topic(), Right::Read);
+        while let Some(again) = flow.next_resend(window) {
+            let Some(refused) = PacketId::new(again.id).filter(|_| !again.msg.as_ref().is_none_or(may_read)) else {
+                return Pulled::Item(resend(again));
+            };
+            // Sent before, but not to be sent again: its client may be another user now.
+            flow.abandon(refused);
+            if lasting {
+                changes.record(|| Change::Acknowledged { session: id, id: refused });
+            }
+            *budget = budget.saturating_sub(1);
+            if *budget == 0 {
+                return Pulled::Later;
+            }
         }
         let counter = *last_id;
         let open = |flow: &Flow| {
@@ -81,7 +94,8 @@ impl Broker {
         while flow.replays.front().is_some_and(|replay| replay.qos == QoS::AtMostOnce || open(flow)) {
             let Some(replay) = flow.replays.front_mut() else { break };
             match retained.scan(&replay.filter, &mut replay.cursor, budget) {
-                Step::Hit(msg) if msg.expired(now) => {}
+                Step::Hit(msg) if msg.expired(now) || !may_read(&msg) => {}
+                Step::Hit(msg) if settings.check_retain_source && !access.source_may(&msg) => {}
                 Step::Hit(msg) => {
                     let qos = granted(settings, replay.qos, &msg);
                     let flags = Flags::new(qos, true, false);
@@ -94,13 +108,19 @@ impl Broker {
                 Step::OutOfBudget => return Pulled::Later,
             }
         }
-        while let Some(delivery) = flow.next_queued(open(flow)) {
-            if delivery.msg.as_ref().is_none_or(|msg| msg.expired(now)) {
+        loop {
+            let window = open(flow);
+            let check = flow.has_unchecked() && flow.next_is_unchecked(window);
+            if check {
+                let Some(left) = budget.checked_sub(1) else { return Pulled::Later };
+                *budget = left;
+            }
+            let Some(delivery) = flow.next_queued(window) else { return Pulled::Empty };
+            if delivery.msg.as_ref().is_none_or(|msg| msg.expired(now) || (check && !may_read(msg))) {
                 continue;
             }
             return send(flow, last_id, delivery).map_or(Pulled::Empty, Pulled::Item);
         }
-        Pulled::Empty
     }
 
     /// Says that everything `pull` gave was taken over, so that the next message lists the connection again.
@@ -233,10 +253,21 @@ impl Broker {
         if session.expiry_s != 0 {
             self.changes.record(|| Change::Acknowledged { session: id, id: packet });
         }
-        if msg.expired(now) {
+        // The rules, or the user, may be others than when it came.
+        if msg.expired(now) || !self.may(id, msg.topic(), Right::Write) {
             return Some(Published { matched: false, work: 0 });
         }
         Some(self.publish(now, Some(id), &msg))
+    }
+
+    /// Forgets a QoS 2 message that was accepted, since its publisher may not publish it any more and is told so.
+    pub fn forget_qos2(&mut self, id: SessionId, packet: PacketId) {
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        let lasting = session.expiry_s != 0;
+        let forgotten = session.flow.as_mut().and_then(|flow| flow.release(packet));
+        if lasting && forgotten.is_some() {
+            self.changes.record(|| Change::Acknowledged { session: id, id: packet });
+        }
     }
 
     /// The packet identifier whose PUBREC may leave now that a slot is free.

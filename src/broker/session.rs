@@ -5,7 +5,8 @@ use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
-use super::auth::access::RulesId;
+use super::auth::access::{Access, RulesId};
+use super::auth::acl::{Right, Who};
 use super::auth::login::Proof;
 use super::inflight::Flow;
 use super::subs::SubList;
@@ -53,14 +54,31 @@ pub(crate) struct Session {
     /// How many the broker promised to take from a v5 client at once [MQTT-3.2.2-11]; 0 is unlimited. A promise holds for
     /// the connection, whatever a reload says.
     pub(crate) promised: u16,
-    /// The rules of passwords and access it came under.
+    /// The rules of passwords and access of its listener.
     pub(crate) rules: RulesId,
+    /// The port of the listener it came through; 0 for a UNIX socket.
+    pub(crate) listener_port: u16,
     pub(crate) version: ProtocolVersion,
     pub(crate) bridge: bool,
     /// On the list of connections to flush.
     pub(crate) dirty: bool,
     /// The notice about dropped messages was given on this connection.
     pub(crate) drop_noted: bool,
+}
+
+/// Who a session belongs to, as far as access goes.
+pub(crate) struct Client<'a> {
+    rules: RulesId,
+    client_id: &'a str,
+    details: Option<&'a Details>,
+}
+
+impl Client<'_> {
+    /// Whether it may do this with a topic.
+    pub(crate) fn may(&self, access: &Access, topic: &str, right: Right) -> bool {
+        let username = self.details.and_then(|details| details.username.as_deref());
+        access.may(self.rules, Who { username, client_id: self.client_id }, topic, right)
+    }
 }
 
 /// What only some sessions have.
@@ -92,6 +110,18 @@ impl Session {
 
     pub(crate) fn username(&self) -> Option<&str> {
         self.details.as_ref()?.username.as_deref()
+    }
+
+    /// Whether its client may do this with a topic.
+    pub(crate) fn may(&self, access: &Access, topic: &str, right: Right) -> bool {
+        let client = Client { rules: self.rules, client_id: &self.client_id, details: self.details.as_deref() };
+        client.may(access, topic, right)
+    }
+
+    /// The queues and the last packet identifier, and beside them whose they are.
+    pub(crate) fn sending(&mut self) -> (Option<&mut Flow>, &mut u16, Client<'_>) {
+        let Session { client_id, details, flow, rules, last_id, .. } = self;
+        (flow.as_deref_mut(), last_id, Client { rules: *rules, client_id, details: details.as_deref() })
     }
 
     /// How many QoS 1 and 2 messages may be under way to the client; 0 is unlimited. What the broker holds back on its own
@@ -180,6 +210,7 @@ impl Sessions {
             receive_maximum: None,
             promised: 0,
             rules: RulesId::GLOBAL,
+            listener_port: 0,
             version,
             bridge: false,
             dirty: false,

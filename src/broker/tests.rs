@@ -1,5 +1,7 @@
 //! The verbs of the core against the rules of sessions, wills, shared subscriptions and queues, with a clock of our own.
 
+mod acl;
+
 use super::message::{Msg, NewMessage};
 use super::subs::SubOptions;
 use super::will::Will;
@@ -33,6 +35,7 @@ impl World {
             version: ProtocolVersion::V5,
             bridge: false,
             rules: crate::broker::auth::access::RulesId::GLOBAL,
+            listener_port: 1883,
             receive_maximum: Some(20),
             will: None,
         }

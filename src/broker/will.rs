@@ -1,7 +1,6 @@
 //! Will messages: what a client leaves to be published for it.
 
-use super::message::{Msg, NewMessage};
-use crate::timer::Now;
+use super::message::NewMessage;
 use crate::wire::QoS;
 
 /// A will as it was given in CONNECT, mount point included. Its message expiry starts when it is published.
@@ -30,21 +29,16 @@ impl Will {
         self.topic.len().saturating_add(self.payload.len()).saturating_add(self.props.len())
     }
 
-    /// The message that is published now; `retain_available` false publishes it without the retain flag;
-    /// `strict` is that of [`Msg::with`].
+    /// What is published now; `retain_available` false publishes it without the retain flag.
     #[must_use]
-    pub fn message(&self, now: Now, retain_available: bool, strict: bool) -> Option<Msg> {
-        Msg::with(
-            now,
-            &NewMessage {
-                topic: &self.topic,
-                payload: &self.payload,
-                qos: self.qos,
-                retain: self.retain && retain_available,
-                props: &self.props,
-                expiry_s: self.expiry_s,
-            },
-            strict,
-        )
+    pub fn to_publish(&self, retain_available: bool) -> NewMessage<'_> {
+        NewMessage {
+            topic: &self.topic,
+            payload: &self.payload,
+            qos: self.qos,
+            retain: self.retain && retain_available,
+            props: &self.props,
+            expiry_s: self.expiry_s,
+        }
     }
 }

@@ -79,10 +79,11 @@ impl Config {
             return vec!["anybody".into()];
         }
         let anonymous = if self.anonymous_allowed(listener) { "yes" } else { "no" };
-        let (passwords, acl) = match self.global.per_listener_settings {
-            true => (&listener.password_file, &listener.acl_file),
-            false => (&self.global.password_file, &self.global.acl_file),
+        let passwords = match self.global.per_listener_settings {
+            true => &listener.password_file,
+            false => &self.global.password_file,
         };
+        let acl = &self.acl_file(listener);
         let file = |path: &Option<PathBuf>| path.as_ref().map_or("none".into(), |path| path.display().to_string());
         vec![format!("anonymous {anonymous}"), format!("passwords {}", file(passwords)), format!("acl {}", file(acl))]
     }
@@ -95,7 +96,7 @@ impl Config {
         }
         let (may, remedy) = match listener.protocol {
             Protocol::Metrics => ("read the figures of the broker", "Keep others away by a firewall"),
-            _ if !self.anonymous_allowed(listener) => return None,
+            _ if !self.anonymous_allowed(listener) || self.acl_file(listener).is_some() => return None,
             _ => ("connect, read and publish without a password", "Set 'allow_anonymous false' and a 'password_file'"),
         };
         let name = listener.name();
@@ -156,6 +157,11 @@ mod tests {
                 "per_listener_settings true\nlistener 1\nallow_anonymous true",
                 "1 on all addresses: mqtt, no TLS, anonymous yes, passwords none, acl none.",
                 true,
+            ),
+            (
+                "listener 1\nallow_anonymous true\nacl_file a",
+                "1 on all addresses: mqtt, no TLS, anonymous yes, passwords none, acl a.",
+                false,
             ),
         ] {
             let config = Config::parse_str("a.conf", text).unwrap_or_else(|e| panic!("{e}")).config.finish(&[]).config;

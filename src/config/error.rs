@@ -214,6 +214,7 @@ impl Feature {
             Feature::Metrics => cfg!(feature = "metrics"),
             Feature::ControlApi => cfg!(feature = "control"),
             Feature::SysTree => cfg!(feature = "sys-tree"),
+            Feature::Acl => true,
             _ => false,
         }
     }

@@ -288,4 +288,11 @@ impl Config {
             (None, false) => self.global.allow_anonymous.unwrap_or(self.local_only),
         }
     }
+
+    /// The file of the topics that clients of `listener` may read and write.
+    #[must_use]
+    pub fn acl_file(&self, listener: &Listener) -> Option<PathBuf> {
+        let own = self.global.per_listener_settings;
+        if own { listener.acl_file.clone() } else { self.global.acl_file.clone() }
+    }
 }

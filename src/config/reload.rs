@@ -77,12 +77,19 @@ mod tests {
     /// Every option of this build, what a reload does with a new value, and what that means for what exists.
     const EFFECTS: &[(&str, When, &str)] = &[
         ("accept_protocol_versions", NewConnections, "read at CONNECT"),
+        (
+            "acl_file",
+            Now,
+            "the file is read again even if its name is the same; publishing, deliveries, retained messages and wills are \
+             checked by the new rules, queued messages before they are sent; subscriptions stay",
+        ),
         ("allow_anonymous", Now, "read at CONNECT; after a reload clients that are not welcome any more are closed"),
         ("allow_duplicate_messages", Now, "read for each publish; copies in queues stay"),
         ("allow_zero_length_clientid", NewConnections, "read at CONNECT"),
         ("auto_id_prefix", NewConnections, "read at CONNECT; client ids that were made stay"),
         ("bind_address", Sockets, "as `listener`"),
         ("bind_interface", Sockets, "closed and opened; clients stay whose address is still served"),
+        ("check_retain_source", Now, "read for each retained message sent; those stored before it was true are sent"),
         ("clientid_prefixes", NewConnections, "read at CONNECT, as in C Mosquitto"),
         ("connection_messages", Now, "read for each line"),
         ("dhparamfile", Nothing, "ignored altogether"),

@@ -72,12 +72,12 @@ pub(super) fn load(config: &mut Config, before: &Access) -> Result<Access, Acces
     let mut files = Files::default();
     let mut access = before.clone();
     if config.global.per_listener_settings {
-        access.set_global(RuleFiles::default(), Rules::default());
         for listener in &mut config.listeners {
             let named = RuleFiles { passwords: listener.password_file.clone(), acl: listener.acl_file.clone() };
             let rules = files.rules(&named)?;
             listener.rules = access.set_listener(named, rules).ok_or(AccessError::TooMany)?.0;
         }
+        access.set_listeners(Some(config.listeners.iter().map(|l| (l.port, RulesId(l.rules))).collect()));
     } else {
         let named = RuleFiles { passwords: config.global.password_file.clone(), acl: config.global.acl_file.clone() };
         let rules = files.rules(&named)?;
@@ -85,6 +85,7 @@ pub(super) fn load(config: &mut Config, before: &Access) -> Result<Access, Acces
         for listener in &mut config.listeners {
             listener.rules = RulesId::GLOBAL.0;
         }
+        access.set_listeners(None);
     }
     Ok(access)
 }

@@ -187,7 +187,8 @@ impl EventLoop {
     }
 
     /// Lists the connections that the new configuration leaves no place for: their listener is gone, they are anonymous
-    /// and no longer welcome, or their password is gone or another. A connection to an address that another listener serves now goes over to that.
+    /// and no longer welcome, or their password is gone or another. A connection to an address that another listener
+    /// serves now goes over to that.
     fn find_leaving(&mut self, changes: &Changes) {
         self.leaving.clear();
         let mut stayed = vec![0; changes.closed.len()];

@@ -77,6 +77,11 @@ fn frames() {
 }
 
 #[test]
+fn acl() {
+    replay("acl", 50_000, bodies::acl);
+}
+
+#[test]
 fn config() {
     replay("config", 5000, bodies::config);
 }

@@ -20,6 +20,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("packet_v3", v3),
         ("frames", frames),
         ("config", config()),
+        ("acl", acl()),
         ("metrics", metrics()),
         ("access", access()),
     ]
@@ -155,6 +156,14 @@ fn server() -> Vec<Vec<u8>> {
         &[on(2, 1), 4, 0xC0, 0, 0xC0, 0, on(3, 1), 2, 0, 0],
     ]
     .concat();
+    // Rules of access that change while messages are on their way.
+    let restricted = [
+        &[on(1, 10), 0x03, 2, on(0, 8), 1, on(0, 18), 0x90, 1, on(0, 18), 0x91, 2, on(1, 8), 0][..],
+        &[on(0, 18), 0xA8, 3, on(1, 10), 0x03, 2, on(1, 25), 1, on(1, 0), on(0, 8), 3],
+        &connect(1, [0x44, 0xAA, 0]),
+        &[on(1, 27), 3, on(0, 27), 3, on(1, 8), 2, on(1, 7)],
+    ]
+    .concat();
     // Every request there is, and one of the input's own; the answers reach the second client.
     let mut operate = vec![on(1, 10), 0x0E, 0x80, on(0, 18), 0x30, 1];
     for request in (0..10).chain([14]) {
@@ -171,7 +180,7 @@ fn server() -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     for config in 0..8u8 {
         let pairs = [(five, four), (limited, five), (four, three), (three, limited)];
-        for (i, part) in [&talk, &slow, &away].into_iter().enumerate() {
+        for (i, part) in [&talk, &slow, &away, &restricted].into_iter().enumerate() {
             let (first, second) = pairs[(usize::from(config) + i) % pairs.len()];
             let flags = if i == 2 { 0xC0 } else { 0 };
             all.push([vec![config | flags], come(first, second), part.clone()].concat());
@@ -233,6 +242,25 @@ fn access() -> Vec<Vec<u8>> {
     ];
     let kinds = files.iter().map(|text| (0, *text)).chain(rules.iter().map(|text| (1, *text)));
     kinds.map(|(kind, text)| [&[kind], text.as_bytes()].concat()).collect()
+}
+
+/// User name, client id, topic and file.
+fn acl() -> Vec<Vec<u8>> {
+    [
+        "\0me\0a/b\0topic read a/#\ntopic write in\ntopic deny a/b\n",
+        "ann\0me\0c/me\0topic #\nuser ann\ntopic readwrite x y/+\npattern c/%c\npattern deny %u/#\n",
+        "ann\0me\0ann/x/me\0# comment\n\n  pattern read %u/+/%c/#\nuser bob\nuser ann\ntopic deny +/x\n",
+        "a+\0me\0b\0user a+\ntopic write b\npattern read b\n",
+        "ann\0i#\0$x/a\0user ann\ntopic #\ntopic $x/+\npattern $x/%c\n",
+        "a/b\0\0a//b\0pattern +/%c/%u\npattern q%u/%c%u\ntopic\ta\n",
+        "\0\0a\0topic read\n",
+        "\0\0a\0topic a b\n",
+        "\0\0a\0user\n",
+        "\0\0a\0topic a/#/b\n",
+        "\0\0a\0readwrite a\n",
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
 }
 
 fn config() -> Vec<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! Tests from the outside: the built broker, real sockets on loopback, third-party clients.
 
+mod acl;
 mod broker;
 mod cli;
 mod client;

@@ -45,8 +45,6 @@ const EXPECTED_REFUSALS: &[(&str, &str)] = &[
     ("websockets", "needs WebSockets, which is not available"),
     ("unix-socket", "needs UNIX sockets, which is not available"),
     ("proxy", "needs the PROXY protocol, which is not available"),
-    ("acl-only", "needs access control lists, which is not available"),
-    ("uci mosquitto acl_file", "needs access control lists, which is not available"),
     ("uci persistence persistence", "needs persistence, which is not available"),
     ("uci listener protocol websockets", "needs WebSockets, which is not available"),
     ("uci listener cafile", "needs TLS, which is not available"),

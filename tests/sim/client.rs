@@ -14,6 +14,7 @@ use mosquitto::wire::{Packet, PacketId, ProtocolVersion, QoS, ReasonCode, Role};
 use crate::net::Net;
 use crate::oracle::{Oracle, Terms};
 use crate::rng::Rng;
+use crate::rules::{self, USERS};
 
 /// What a client is there for.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -49,6 +50,8 @@ pub(crate) struct Client {
     pub(crate) index: usize,
     pub(crate) name: String,
     pub(crate) kind: Kind,
+    /// Its user name on this connection, or nothing.
+    user: &'static str,
     pub(crate) version: ProtocolVersion,
     pub(crate) conn: Option<Key>,
     pub(crate) connected: bool,
@@ -86,6 +89,7 @@ impl Client {
             index,
             name,
             kind,
+            user: "",
             version,
             conn: None,
             connected: false,
@@ -134,6 +138,9 @@ impl Client {
         if self.kind == Kind::Noise && !calm {
             self.version = *rng.pick(&[ProtocolVersion::V31, ProtocolVersion::V311, ProtocolVersion::V5]);
             self.name = format!("x{}", rng.below(3));
+            if net.rules.is_some() {
+                self.user = *rng.pick(&USERS);
+            }
         }
         let clean = match self.kind {
             Kind::Publisher | Kind::Witness(_) | Kind::Member => false,
@@ -145,9 +152,12 @@ impl Client {
             _ if calm || rng.one_in(4) => 0,
             _ => u16::try_from(rng.range(4, 60)).unwrap(),
         };
-        let (username, password) = (Some("sim"), Some(&b"x"[..]));
-        let mut connect =
-            Connect { clean_start: clean, username, password, ..Connect::new(self.version, &self.name, keepalive) };
+        let mut connect = Connect { clean_start: clean, ..Connect::new(self.version, &self.name, keepalive) };
+        if net.passwords {
+            (connect.username, connect.password) = (Some("sim"), Some(&b"x"[..]));
+        } else {
+            connect.username = Some(self.user).filter(|user| !user.is_empty());
+        }
         (self.receive_max, self.max_packet, self.alias_max) = (0, usize::MAX, 0);
         let window = usize::from(net.config.global.max_inflight_messages);
         self.receive_max = window;
@@ -237,6 +247,7 @@ impl Client {
         }
         oracle.messages.push(crate::oracle::Message {
             publisher: self.index,
+            user: self.user,
             topic: draft.topic.into(),
             payload,
             qos: draft.qos,
@@ -356,14 +367,31 @@ impl Client {
             let packet: Vec<u8> = self.input.drain(..len).collect();
             self.parsed += len as u64;
             let at_ms = encoded_at(net, key, self.parsed);
+            let rules = net.rules_at(key, self.parsed);
             let decoded = packet::decode(self.version, Role::FromServer, packet[0], &packet[header..])
                 .unwrap_or_else(|error| panic!("{}: malformed packet {packet:02X?}: {error:?}", self.name));
+            if let (Packet::Publish(publish), Some(set)) = (&decoded, rules) {
+                self.check_rights(oracle, publish, set);
+            }
             if !self.handle(net, oracle, decoded, at_ms) {
                 break;
             }
         }
         if net.at_end(key) {
             self.forget_connection();
+        }
+    }
+
+    /// Nobody ever receives what the rules forbid it, or what its publisher might not publish.
+    fn check_rights(&self, oracle: &Oracle, publish: &Publish<'_>, set: usize) {
+        let known = publish.topic_alias.and_then(|alias| self.aliases_in.get(&alias));
+        let topic = if publish.topic.is_empty() { known.map_or("", String::as_str) } else { publish.topic };
+        let Client { name, user, .. } = self;
+        assert!(rules::may_read(set, user, topic), "{name}: '{topic}' is not for user {user:?}");
+        if let Some(number) = publish.payload.get(..4).filter(|_| topic.starts_with("n")) {
+            let number = u32::from_le_bytes(number.try_into().unwrap()) as usize;
+            let publisher = oracle.messages[number].user;
+            assert!(rules::may_write(publisher, topic), "{name}: '{topic}' is not from user {publisher:?}");
         }
     }
 

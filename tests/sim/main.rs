@@ -7,6 +7,7 @@ mod idle;
 mod net;
 mod oracle;
 mod rng;
+mod rules;
 mod world;
 
 use std::panic::catch_unwind;

@@ -12,6 +12,8 @@ use mosquitto::proto::{CloseReason, Flow, Outbox, Peer, Server, Turn};
 use mosquitto::slab::{Key, Slab};
 use mosquitto::timer::{Now, Timers};
 
+use crate::rules;
+
 const TURN_BUDGET: u32 = 64;
 const ROUNDS: usize = 8;
 
@@ -39,6 +41,8 @@ pub(crate) struct Conn {
     /// Where packets end, and when the broker read the end of one last.
     ends: VecDeque<u64>,
     last_packet_ms: u64,
+    /// Where the bytes begin that were encoded under other rules of access, and under which.
+    rules_from: Vec<(u64, usize)>,
     /// Bytes encoded so far, and which were encoded when.
     encoded: u64,
     pub(crate) stamps: VecDeque<(u64, u64)>,
@@ -65,6 +69,10 @@ pub(crate) struct Net {
     pub(crate) hash: u64,
     /// Acknowledgements wait for [`Net::sync`].
     pub(crate) journal: bool,
+    /// Clients have to give a password.
+    pub(crate) passwords: bool,
+    /// The rules of access in force, if there are any.
+    pub(crate) rules: Option<usize>,
     api: Api,
     /// Passwords to be compared, in a later turn.
     logins: VecDeque<(u64, ConnId, Box<Check>)>,
@@ -87,6 +95,8 @@ impl Net {
             events: Vec::new(),
             hash: 0xCBF2_9CE4_8422_2325,
             journal: false,
+            passwords: false,
+            rules: None,
             api: Api::default(),
             logins: VecDeque::new(),
             timers: Timers::default(),
@@ -94,6 +104,22 @@ impl Net {
             to_flush: Vec::new(),
             graveyard: Vec::new(),
         }
+    }
+
+    /// Puts rules of access in force, as a reload does.
+    pub(crate) fn set_rules(&mut self, set: usize) {
+        self.rules = Some(set);
+        self.broker.set_access(rules::access(set));
+        for key in self.conns.keys() {
+            let conn = self.conns.get_mut(key).unwrap();
+            conn.rules_from.push((conn.encoded, set));
+        }
+    }
+
+    /// The rules under which the byte before this offset of what a client got was encoded.
+    pub(crate) fn rules_at(&self, key: Key, offset: u64) -> Option<usize> {
+        let from = &self.conns.get(key)?.rules_from;
+        from.iter().rev().find(|(start, _)| *start < offset).map(|(_, set)| *set)
     }
 
     fn note(&mut self, bytes: &[u8]) {
@@ -122,6 +148,7 @@ impl Net {
             fed: 0,
             ends: VecDeque::new(),
             last_packet_ms: self.now.mono_ms,
+            rules_from: self.rules.map(|set| (0, set)).into_iter().collect(),
             encoded: 0,
             stamps: VecDeque::new(),
         };

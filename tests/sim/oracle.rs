@@ -10,6 +10,7 @@ use mosquitto::wire::QoS;
 /// A published message; its number stands in its payload.
 pub(crate) struct Message {
     pub(crate) publisher: usize,
+    pub(crate) user: &'static str,
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
     pub(crate) qos: QoS,

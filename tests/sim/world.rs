@@ -93,12 +93,15 @@ impl World {
         if net.journal {
             net.broker.changes().start_journal();
         }
-        if rng.one_in(2) {
+        if seed % 5 == 2 {
+            net.set_rules(0);
+        } else if rng.one_in(2) {
             // Compared by the worker, as the hash is a slow one.
             let passwords = Passwords::parse(PASSWORDS).expect("a password file");
             let mut access = net.broker.access().clone();
             access.set_global(RuleFiles::default(), Rules { passwords: Some(passwords.into()), acl: None });
             net.broker.set_access(access);
+            net.passwords = true;
         }
         let mut world = World {
             rng,
@@ -222,6 +225,11 @@ impl World {
     }
 
     fn event(&mut self) {
+        if let Some(set) = self.net.rules
+            && self.rng.one_in(60)
+        {
+            self.net.set_rules(1 - set);
+        }
         let at = self.rng.size(1, self.clients.len() - 1);
         match self.rng.below(20) {
             0..=6 => {

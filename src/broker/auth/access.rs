@@ -1,11 +1,14 @@
 //! The rules that passwords and access are decided by, as the files say: one set for the whole broker, or one for each
-//! listener under `[conf: per_listener_settings]`.
+//! listener under `[conf: per_listener_settings]`. [`Access::may`] is the one place that decides who may publish and read
+//! what.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::acl::Acl;
+use super::acl::{Acl, Decision, Right, Who};
 use super::password::Passwords;
+use crate::broker::message::{Msg, Source};
+use crate::notice;
 
 /// A set of rules; listeners and sessions refer to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,6 +42,10 @@ pub struct RuleFiles {
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     sets: Vec<(RuleFiles, Rules)>,
+    /// Some set has rules about topics.
+    restricts: bool,
+    /// Port and rules of each listener under `[conf: per_listener_settings]`; without it the global rules hold everywhere.
+    listeners: Option<Vec<(u16, RulesId)>>,
 }
 
 impl Access {
@@ -54,6 +61,7 @@ impl Access {
             Some(first) => *first = (files, rules),
             None => self.sets.push((files, rules)),
         }
+        self.note_restrictions();
     }
 
     /// Puts the rules that come from `files` in force for listeners, in the place of those that came from the same files
@@ -69,7 +77,84 @@ impl Access {
             Some(set) => *set = (files, rules),
             None => self.sets.push((files, rules)),
         }
+        self.note_restrictions();
         Some(id)
+    }
+
+    fn note_restrictions(&mut self) {
+        self.restricts = self.sets.iter().any(|(_, rules)| rules.acl.is_some());
+    }
+
+    /// Says which listener has which rules; `None` when the global ones hold for all.
+    pub fn set_listeners(&mut self, listeners: Option<Vec<(u16, RulesId)>>) {
+        self.listeners = listeners;
+    }
+
+    /// The rules of the listener with this port, of the first if there are several; `None` when there is none any more.
+    #[must_use]
+    pub fn at_port(&self, port: u16) -> Option<RulesId> {
+        match &self.listeners {
+            None => Some(RulesId::GLOBAL),
+            Some(all) => all.iter().find(|(other, _)| *other == port).map(|(_, rules)| *rules),
+        }
+    }
+
+    /// True when some rules are about topics: without that nobody's reading has to be checked.
+    #[must_use]
+    pub fn restricts(&self) -> bool {
+        self.restricts
+    }
+
+    /// Decides whether a client may do something with a topic: first by the rules of the broker itself, then by the
+    /// client's. The topic is the whole one, mount point included.
+    #[must_use]
+    pub fn may(&self, rules: RulesId, who: Who<'_>, topic: &str, right: Right) -> bool {
+        if right == Right::Write && !super::may_publish(topic) {
+            return false;
+        }
+        if !self.restricts {
+            return true;
+        }
+        let set = self.sets.get(usize::from(rules.0));
+        let Some((files, Rules { acl: Some(acl), .. })) = set else { return true };
+        let decision = acl.check(who, topic, right);
+        log_decision(files, who, topic, right, decision);
+        decision.allows()
+    }
+
+    /// Whether whoever published a retained message still may, by the rules of its listener now
+    /// `[conf: check_retain_source]`. One whose listener is gone may not; what has no source, as from the broker, is
+    /// exempt.
+    #[must_use]
+    pub fn source_may(&self, msg: &Msg) -> bool {
+        let Some(Source { client_id, username, port }) = msg.source().filter(|_| self.restricts) else { return true };
+        let may = |rules| self.may(rules, Who { username, client_id }, msg.topic(), Right::Write);
+        self.at_port(port).is_some_and(may)
+    }
+}
+
+/// Names the rule that decided.
+fn log_decision(files: &RuleFiles, who: Who<'_>, topic: &str, right: Right, decision: Decision) {
+    match (decision, who.username) {
+        (Decision::DangerousUsername, Some(name)) => {
+            notice!("ACL denying access to client with dangerous username \"{name}\"");
+        }
+        (Decision::DangerousClientId, _) => {
+            notice!("ACL denying access to client with dangerous client id \"{}\"", who.client_id);
+        }
+        _ => {}
+    }
+    if log::log_enabled!(log::Level::Debug) {
+        let file = files.acl.as_deref().unwrap_or(Path::new("")).display();
+        let (client, user) = (who.client_id, who.username.map(|name| format!(", user {name}")).unwrap_or_default());
+        let may = if decision.allows() { "may" } else { "may not" };
+        let verb = if right == Right::Read { "read" } else { "write" };
+        let line = match decision {
+            Decision::Allowed(line) | Decision::Denied(line) => format!("{file}:{line}"),
+            Decision::NoRule => format!("{file}, which has no rule for it"),
+            Decision::DangerousUsername | Decision::DangerousClientId => format!("{file}, which has patterns"),
+        };
+        log::debug!("Client {client}{user} {may} {verb} '{topic}' by {line}.");
     }
 }
 
@@ -88,5 +173,47 @@ mod tests {
         assert_eq!(access.set_listener(files("a"), Rules::default()), Some(RulesId(1)));
         assert!(access.rules(RulesId(1)).is_some_and(|rules| rules.acl.is_none()));
         assert!(access.rules(RulesId::GLOBAL).is_some_and(|rules| rules.acl.is_some()));
+    }
+
+    #[test]
+    fn a_listener_is_found_by_its_port() {
+        let mut access = Access::default();
+        assert_eq!(access.at_port(7), Some(RulesId::GLOBAL));
+        access.set_listeners(Some(vec![(1, RulesId(4)), (2, RulesId(5)), (1, RulesId(6))]));
+        assert_eq!(
+            (access.at_port(1), access.at_port(2), access.at_port(7)),
+            (Some(RulesId(4)), Some(RulesId(5)), None)
+        );
+    }
+
+    #[test]
+    fn the_broker_s_own_rules_come_first_and_each_set_has_its_own() {
+        let acl = |text: &str| Some(Rc::new(Acl::parse(text.as_bytes()).expect("rules").0));
+        let files = |name: &str| RuleFiles { passwords: None, acl: Some(name.into()) };
+        let mut access = Access::default();
+        let who = Who { username: None, client_id: "c" };
+        let may = |access: &Access, rules, topic, right| access.may(RulesId(rules), who, topic, right);
+        assert!(may(&access, 0, "$SYS/x", Right::Read) && may(&access, 9, "a", Right::Write) && !access.restricts());
+        assert!(!may(&access, 0, "$SYS/x", Right::Write) && !may(&access, 0, "$share/g/a", Right::Write));
+        access.set_global(files("g"), Rules { acl: acl("topic #\ntopic $SYS/#\n"), ..Rules::default() });
+        let own = Rules { acl: acl("topic read a\n"), ..Rules::default() };
+        assert_eq!(access.set_listener(files("l"), own), Some(RulesId(1)));
+        let open = access.set_listener(RuleFiles::default(), Rules::default()).expect("a third set").0;
+        assert!(access.restricts());
+        for (rules, topic, right, allowed) in [
+            (0, "a", Right::Write, true),
+            (0, "$SYS/x", Right::Read, true),
+            (0, "$SYS/x", Right::Write, false),
+            (0, "$SYS/broker/connection/b/state", Right::Write, true),
+            (0, "$CONTROL/broker/v1", Right::Write, false),
+            (1, "a", Right::Read, true),
+            (1, "a", Right::Write, false),
+            (1, "b", Right::Read, false),
+            (1, "$SYS/broker/connection/b/state", Right::Write, false),
+            (open, "b", Right::Write, true),
+            (open, "$CONTROL/broker/v1", Right::Write, true),
+        ] {
+            assert_eq!(may(&access, rules, topic, right), allowed, "{rules} {topic} {right:?}");
+        }
     }
 }

@@ -1,17 +1,17 @@
-//! Access control lists: the grammar of `[conf: acl_file]` and the answer to "may this client read or write this topic?".
+//! Right control lists: the grammar of `[conf: acl_file]` and the answer to "may this client read or write this topic?".
 //!
 //! The rules of one section (a user's, those of clients without a name, the patterns) form a tree of topic levels, so a
 //! check walks the topic and never sees the rules beside its way. A section's answer is: a matching `deny` refuses, else a
-//! matching rule with the wanted access allows, else the next section is asked. Their order in the file does not matter.
+//! matching rule with the wanted right allows, else the next section is asked. Their order in the file does not matter.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use crate::wire::topic::{self, levels};
 
-/// What a client wants with a topic.
+/// What a client wants to do with a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum Right {
     /// A message is about to be delivered to it.
     Read,
     /// It publishes, or its will is published.
@@ -27,7 +27,7 @@ pub struct Who<'a> {
     pub client_id: &'a str,
 }
 
-/// What decided about an access, for the log.
+/// What decided about a right, for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// The rule on this line allows it.
@@ -43,7 +43,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// True when the access is allowed.
+    /// True when it is allowed.
     #[must_use]
     pub fn allows(self) -> bool {
         matches!(self, Decision::Allowed(_))
@@ -146,10 +146,10 @@ impl Lines {
         }
     }
 
-    fn decide(self, access: Access) -> Option<Decision> {
-        let allowed = match access {
-            Access::Read => self.read,
-            Access::Write => self.write,
+    fn decide(self, right: Right) -> Option<Decision> {
+        let allowed = match right {
+            Right::Read => self.read,
+            Right::Write => self.write,
         };
         match (self.deny, allowed) {
             (0, 0) => None,
@@ -300,15 +300,15 @@ impl Acl {
         Ok((acl, warnings))
     }
 
-    /// Decides about one access. Topics that belong to the broker are not its business; see
-    /// [`may_publish`](super::may_publish).
+    /// Decides about one right. That some topics belong to the broker is not its business; see
+    /// [`Access::may`](super::access::Access::may).
     #[must_use]
-    pub fn check(&self, who: Who<'_>, topic: &str, access: Access) -> Decision {
+    pub fn check(&self, who: Who<'_>, topic: &str, right: Right) -> Decision {
         let section = match who.username {
             None => Some(&self.anonymous),
             Some(name) => self.users.get(name),
         };
-        if let Some(decision) = section.and_then(|section| section.about(who, topic).decide(access)) {
+        if let Some(decision) = section.and_then(|section| section.about(who, topic).decide(right)) {
             return decision;
         }
         if self.patterns.is_empty() {
@@ -320,7 +320,7 @@ impl Acl {
         if who.client_id.contains(['+', '#']) {
             return Decision::DangerousClientId;
         }
-        self.patterns.about(who, topic).decide(access).unwrap_or(Decision::NoRule)
+        self.patterns.about(who, topic).decide(right).unwrap_or(Decision::NoRule)
     }
 }
 

@@ -27,6 +27,7 @@ fn request(conn: u32, client_id: &str, clean_start: bool, expiry_s: u32) -> Conn
         version: ProtocolVersion::V5,
         bridge: false,
         rules: crate::broker::auth::access::RulesId::GLOBAL,
+        listener_port: 1883,
         receive_maximum: Some(20),
         will: None,
     }

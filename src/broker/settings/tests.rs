@@ -32,6 +32,7 @@ fn connect(broker: &mut Broker, client_id: &str, version: ProtocolVersion, expir
         version,
         bridge: false,
         rules: crate::broker::auth::access::RulesId::GLOBAL,
+        listener_port: 1883,
         receive_maximum: None,
         will: None,
     };
@@ -88,6 +89,7 @@ fn what_a_client_said_it_takes_is_not_exceeded_by_a_wider_window() {
         version: ProtocolVersion::V5,
         bridge: false,
         rules: crate::broker::auth::access::RulesId::GLOBAL,
+        listener_port: 1883,
         receive_maximum: Some(2),
         will: None,
     };

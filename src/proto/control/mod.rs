@@ -74,7 +74,10 @@ pub fn ask(turn: &mut Turn<'_>, from: SessionId, request: &[u8]) {
 /// What an operator has to be told when the API is on and anybody may use it.
 #[must_use]
 pub fn warning(config: &Config) -> Option<String> {
-    let open = config.listeners.iter().filter(|l| l.protocol != Protocol::Metrics && config.anonymous_allowed(l));
+    let open = config
+        .listeners
+        .iter()
+        .filter(|l| l.protocol != Protocol::Metrics && config.anonymous_allowed(l) && config.acl_file(l).is_none());
     let mut ports: Vec<u16> = open.map(|listener| listener.port).filter(|_| config.global.enable_control_api).collect();
     ports.dedup();
     let ports: Vec<String> = ports.iter().map(u16::to_string).collect();

@@ -45,6 +45,7 @@ impl World {
             version: ProtocolVersion::V5,
             bridge: false,
             rules: crate::broker::auth::access::RulesId::GLOBAL,
+            listener_port: 1883,
             receive_maximum: Some(20),
             will,
         };
@@ -474,6 +475,13 @@ fn an_api_open_to_everybody_is_warned_of() {
     config.global.enable_control_api = true;
     let text = warning(&config).unwrap();
     assert!(text.contains("port 1883, 1884 is open") && text.contains("acl_file"), "{text}");
+    let mut closed = config.clone();
+    closed.global.acl_file = Some("acl".into());
+    assert_eq!(warning(&closed), None, "the rules decide");
+    closed.global.per_listener_settings = true;
+    closed.listeners.iter_mut().for_each(|listener| listener.allow_anonymous = Some(true));
+    closed.listeners.iter_mut().filter(|l| l.port == 1883).for_each(|l| l.acl_file = Some("acl".into()));
+    assert!(warning(&closed).is_some_and(|text| text.contains("port 1884 is open")));
     config.listeners.iter_mut().for_each(|listener| listener.protocol = Protocol::Websockets);
     assert_eq!(warning(&config), Some(text), "MQTT is MQTT");
     config.listeners[0].allow_anonymous = Some(false);

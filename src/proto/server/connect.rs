@@ -132,6 +132,7 @@ impl Server {
             version: connect.version,
             bridge: connect.bridge,
             rules: RulesId(listener.rules),
+            listener_port: listener.port,
             receive_maximum: connect.receive_maximum,
             will: connect.will.as_ref().map(|will| own_will(turn, will)),
         };

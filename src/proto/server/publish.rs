@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use super::strict::log_exceeded;
 use super::{Handled, Server, acknowledged};
+use crate::broker::auth::acl::Right;
 use crate::broker::message::{Msg, NewMessage};
-use crate::broker::{Acked, Received, SessionId, auth};
+use crate::broker::{Acked, Received, SessionId};
 use crate::proto::{CloseReason, Turn, conformance, control};
 use crate::wire::acks::Ack;
 use crate::wire::packet::PacketType;
@@ -37,6 +38,12 @@ impl Server {
                 &topic,
                 publish,
             );
+            let qos2 = publish.packet_id.filter(|_| publish.qos == QoS::ExactlyOnce);
+            if let Some(id) = qos2.filter(|_| code == ReasonCode::NOT_AUTHORIZED) {
+                // It may be one that came before, while it was allowed.
+                turn.broker.forget_qos2(session, id);
+                self.close_qos2(id);
+            }
             return self.refuse(turn, session, publish, code);
         }
         self.log_publish(turn, session, "Received", &topic, publish);
@@ -59,7 +66,7 @@ impl Server {
             expiry_s: publish.expiry,
         };
         // Too long only when a mount point makes the topic longer than any topic may be.
-        let Some(msg) = Msg::with(turn.now, &new, turn.strict()) else {
+        let Some(msg) = turn.broker.message(turn.now, session, &new) else {
             return self.refuse(turn, session, publish, ReasonCode::TOPIC_NAME_INVALID);
         };
         if let (QoS::ExactlyOnce, Some(id)) = (publish.qos, publish.packet_id) {
@@ -201,7 +208,7 @@ fn refusal(turn: &Turn<'_>, session: SessionId, topic: &str, publish: &Publish<'
     if limit != 0 && publish.payload.len() > limit {
         return Some(TOO_LARGE);
     }
-    if !auth::may_publish(topic) {
+    if !turn.broker.may(session, topic, Right::Write) {
         return Some(ReasonCode::NOT_AUTHORIZED);
     }
     // To remove a retained message frees memory, so it is allowed even then; and so is what an operator does about it.

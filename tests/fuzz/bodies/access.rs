@@ -1,6 +1,6 @@
 //! Password and ACL files: reading them never panics, an error names a line there is, and what was read can be asked.
 
-use mosquitto::broker::auth::acl::{Access, Acl, Decision, Who};
+use mosquitto::broker::auth::acl::{Acl, Decision, Right, Who};
 use mosquitto::broker::auth::password::{Hash, Passwords, split_line};
 
 /// What hashes may cost that are really compared.
@@ -55,7 +55,7 @@ fn acl(text: &[u8]) {
             for username in [None, Some("u"), Some("a/b"), Some("+")] {
                 for client_id in ["c", "a/b", "#", ""] {
                     for topic in ["a", "a/b", "a/b/c", "/", "$SYS/x", "c/u", "\u{fffd}"] {
-                        for access in [Access::Read, Access::Write] {
+                        for access in [Right::Read, Right::Write] {
                             let who = Who { client_id, username };
                             if let Decision::Allowed(line) | Decision::Denied(line) = acl.check(who, topic, access) {
                                 assert!((1..=lines).contains(&(line as usize)), "{topic}");

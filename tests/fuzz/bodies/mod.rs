@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod acl;
 mod client;
 mod config;
 mod frames;
@@ -18,6 +19,7 @@ mod server;
 mod turns;
 
 pub use access::access;
+pub use acl::acl;
 pub use config::config;
 pub use frames::frames;
 #[cfg(feature = "metrics")]

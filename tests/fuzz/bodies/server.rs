@@ -2,7 +2,11 @@
 //! anything else, stop reading, go; the clock moves. After every step the tables agree with each other, and every byte
 //! the broker sends is read by a strict client.
 
+use std::rc::Rc;
+
 use mosquitto::broker::ConnId;
+use mosquitto::broker::auth::access::{Access, RuleFiles, Rules};
+use mosquitto::broker::auth::acl::Acl;
 use mosquitto::config::Config;
 use mosquitto::wire::connect::{Connect, Will};
 use mosquitto::wire::publish::PublishProps;
@@ -22,7 +26,10 @@ const CONFIGS: [[&str; 2]; 8] = [
         "sys_interval 0\nenable_control_api true\npersistent_client_expiration 1h\nmax_keepalive 9\nupgrade_outgoing_qos true\n",
         "",
     ],
-    ["sys_interval 0\nallow_duplicate_messages false\nglobal_max_clients 2\nmax_inflight_messages 0\n", ""],
+    [
+        "sys_interval 0\ncheck_retain_source true\nallow_duplicate_messages false\nglobal_max_clients 2\nmax_inflight_messages 0\n",
+        "",
+    ],
     ["sys_interval 0\nretain_available false\nmessage_size_limit 3\n", "use_username_as_clientid true\n"],
     ["sys_interval 1\nretain_expiry_interval 1\nmemory_limit 1000\nclientid_prefixes a\n", ""],
 ];
@@ -61,6 +68,12 @@ const FILTERS: [&str; 16] = [
     "b",
     "$CONTROL/#",
     "m/#",
+];
+/// Rules of access for clients with and without a name.
+const ACLS: [&str; 3] = [
+    "topic a/#\ntopic deny a/b\nuser a\ntopic #\ntopic $CONTROL/#\n",
+    "topic #\ntopic $CONTROL/#\ntopic $SYS/#\nuser a\ntopic read a\npattern write %u/%c\n",
+    "pattern readwrite %c/#\npattern write #\npattern deny +\n",
 ];
 const CLIENTS: usize = 8;
 /// More would only be slow.
@@ -136,7 +149,8 @@ impl World {
                 self.tick(u64::from(n & 31) << (n >> 5).saturating_mul(4));
             }
             6 => self.looped.broker.stats.heap = u64::from(byte(data)) * 100,
-            7..=9 => {}
+            8 => self.looped.broker.set_access(access(byte(data))),
+            7 | 9 => {}
             10..=15 => self.send(id, |out| subscribe(out, version, data)),
             16 | 17 => self.send(id, |out| {
                 let n = byte(data);
@@ -208,6 +222,16 @@ impl World {
         self.looped.now.mono_ms += ms;
         self.looped.now.wall_s += ms / 1000;
     }
+}
+
+/// Rules of access; often there are none.
+fn access(n: u8) -> Access {
+    let mut access = Access::default();
+    if let Some(text) = ACLS.get(usize::from(n & 3)) {
+        let acl = Some(Rc::new(Acl::parse(text.as_bytes()).unwrap_or_else(|e| panic!("{e:?}")).0));
+        access.set_global(RuleFiles::default(), Rules { acl, ..Rules::default() });
+    }
+    access
 }
 
 fn qos(n: u8) -> QoS {

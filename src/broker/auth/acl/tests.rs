@@ -32,7 +32,7 @@ fn sections_and_precedence() {
         pattern write dev/%u\n\
         pattern q%u/x\n";
     let acl = acl(text);
-    use Access::{Read, Write};
+    use Right::{Read, Write};
     for (user, topic, access, allowed) in [
         ("", "public/x", Read, true),
         ("", "public", Read, true),
@@ -73,17 +73,13 @@ fn sections_and_precedence() {
 #[test]
 fn a_wildcard_in_a_name_does_not_widen_patterns() {
     let acl = acl("user u+\ntopic mine\npattern read x/%c\npattern read y/%u\n");
-    assert_eq!(
-        acl.check(who("u+", "c"), "mine", Access::Read),
-        Decision::Allowed(2),
-        "the user's own rules come first"
-    );
-    assert_eq!(acl.check(who("u+", "c"), "x/c", Access::Read), Decision::DangerousUsername);
-    assert_eq!(acl.check(who("u", "#"), "y/u", Access::Read), Decision::DangerousClientId);
-    assert_eq!(acl.check(who("u", "a/b"), "x/a/b", Access::Read), Decision::NoRule);
-    assert_eq!(self::acl("pattern read x/%u/%c\n").check(who("u", ""), "x/u/", Access::Read), Decision::NoRule);
+    assert_eq!(acl.check(who("u+", "c"), "mine", Right::Read), Decision::Allowed(2), "the user's own rules come first");
+    assert_eq!(acl.check(who("u+", "c"), "x/c", Right::Read), Decision::DangerousUsername);
+    assert_eq!(acl.check(who("u", "#"), "y/u", Right::Read), Decision::DangerousClientId);
+    assert_eq!(acl.check(who("u", "a/b"), "x/a/b", Right::Read), Decision::NoRule);
+    assert_eq!(self::acl("pattern read x/%u/%c\n").check(who("u", ""), "x/u/", Right::Read), Decision::NoRule);
     let without = self::acl("user u+\ntopic mine\n");
-    assert_eq!(without.check(who("u+", "#"), "else", Access::Read), Decision::NoRule, "no pattern, no danger");
+    assert_eq!(without.check(who("u+", "#"), "else", Right::Read), Decision::NoRule, "no pattern, no danger");
 }
 
 #[test]
@@ -92,16 +88,16 @@ fn the_broker_s_topics_need_rules_of_their_own() {
     for (topic, allowed) in
         [("a", true), ("$SYS/x", false), ("$SYS/broker/uptime", true), ("$CONTROL/x", false), ("$SYS/broker", false)]
     {
-        assert_eq!(acl.check(who("", "$CONTROL"), topic, Access::Read).allows(), allowed, "{topic}");
+        assert_eq!(acl.check(who("", "$CONTROL"), topic, Right::Read).allows(), allowed, "{topic}");
     }
 }
 
 #[test]
 fn the_deciding_line_is_named() {
     let acl = acl("topic read a\ntopic a\ntopic deny b\ntopic b\n");
-    assert_eq!(acl.check(who("", "c"), "a", Access::Read), Decision::Allowed(1));
-    assert_eq!(acl.check(who("", "c"), "a", Access::Write), Decision::Allowed(2));
-    assert_eq!(acl.check(who("", "c"), "b", Access::Write), Decision::Denied(3));
+    assert_eq!(acl.check(who("", "c"), "a", Right::Read), Decision::Allowed(1));
+    assert_eq!(acl.check(who("", "c"), "a", Right::Write), Decision::Allowed(2));
+    assert_eq!(acl.check(who("", "c"), "b", Right::Write), Decision::Denied(3));
 }
 
 #[test]
@@ -123,13 +119,13 @@ fn bad_lines_are_named() {
         assert_eq!(error_found.line, 2);
     }
     assert_eq!(Acl::parse(b"topic \xff").expect_err("no text").kind, AclErrorKind::NotUtf8);
-    assert!(Acl::parse(b"").is_ok_and(|(acl, _)| !acl.check(who("", ""), "a", Access::Read).allows()));
+    assert!(Acl::parse(b"").is_ok_and(|(acl, _)| !acl.check(who("", ""), "a", Right::Read).allows()));
 }
 
 #[test]
 fn one_word_is_the_filter_and_patterns_without_placeholder_are_told() {
     let (acl, warnings) = Acl::parse(b"topic read\npattern read all/#\npattern x/%uu\n").expect("fine");
-    assert!(acl.check(who("", ""), "read", Access::Write).allows());
+    assert!(acl.check(who("", ""), "read", Right::Write).allows());
     let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
         warnings,
@@ -141,7 +137,7 @@ fn one_word_is_the_filter_and_patterns_without_placeholder_are_told() {
 }
 
 /// Rules as a list, tried one after the other as the file's description says.
-fn naive(rules: &[(String, bool, Grant, String)], who: Who<'_>, topic: &str, access: Access) -> bool {
+fn naive(rules: &[(String, bool, Grant, String)], who: Who<'_>, topic: &str, right: Right) -> bool {
     let matches = |pattern: bool, filter: &str| {
         let mut text = Vec::new();
         for level in levels(filter) {
@@ -161,9 +157,9 @@ fn naive(rules: &[(String, bool, Grant, String)], who: Who<'_>, topic: &str, acc
         let first = filter.starts_with('$') == topic.starts_with('$');
         first && topic::matches(&text.join("/"), topic)
     };
-    let grants = |grant: Grant| match access {
-        Access::Read => matches!(grant, Grant::Read | Grant::ReadWrite),
-        Access::Write => matches!(grant, Grant::Write | Grant::ReadWrite),
+    let grants = |grant: Grant| match right {
+        Right::Read => matches!(grant, Grant::Read | Grant::ReadWrite),
+        Right::Write => matches!(grant, Grant::Write | Grant::ReadWrite),
     };
     for pattern in [false, true] {
         let of_section = |rule: &&(String, bool, Grant, String)| {
@@ -227,7 +223,7 @@ fn agrees_with_the_rules_tried_one_by_one() {
                 continue;
             }
             let who = who(["", "u", "v+", "a"][below(4)], ["c", "a", "x#", "b"][below(4)]);
-            for access in [Access::Read, Access::Write] {
+            for access in [Right::Read, Right::Write] {
                 let expected = naive(&rules, who, &topic, access);
                 allowed += usize::from(expected);
                 assert_eq!(acl.check(who, &topic, access).allows(), expected, "{who:?} {access:?} {topic}\n{text}");

@@ -174,6 +174,7 @@ fn after_a_reload_only_those_stay_whose_password_is_the_same() {
             version: ProtocolVersion::V5,
             bridge: false,
             rules: RulesId::GLOBAL,
+            listener_port: 1883,
             receive_maximum: None,
             will: None,
         };
