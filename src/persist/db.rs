@@ -31,15 +31,10 @@ pub struct Loaded<'a> {
     pub version: u32,
     /// Everything but what was damaged.
     pub db: Db<'a>,
-    /// Where it is broken: empty for a sound file. At most [`Loaded::MOST_DAMAGE`], of which the last may be final.
+    /// Where it is broken: empty for a sound file. Only the last can be final.
     pub damage: Vec<Damage>,
     /// What was odd.
     pub findings: Findings,
-}
-
-impl Loaded<'_> {
-    /// More lost chunks than this, and nothing more is believed of the file.
-    pub const MOST_DAMAGE: usize = 100;
 }
 
 impl<'a> Db<'a> {
@@ -49,7 +44,7 @@ impl<'a> Db<'a> {
         let mut reader = Reader::new();
         let mut db = Db::default();
         let mut damage = Vec::new();
-        while damage.len() < Loaded::MOST_DAMAGE {
+        loop {
             match reader.next_of(&mut file) {
                 Ok(None) => break,
                 Ok(Some(item)) => db.add(item.chunk),

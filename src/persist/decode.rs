@@ -38,6 +38,7 @@ struct Previous {
     len: u16,
     port: u16,
     leaked: bool,
+    port_leaked: bool,
 }
 
 impl From<ReadError> for Fault {
@@ -479,11 +480,13 @@ impl Decoder {
         if leaked {
             self.note(Oddity::LeakedUsername);
         }
-        let port_leaked = port != 0 && port != before.port && port == before.port.swap_bytes();
+        // The one behind a swapped port has the right one again, be it its own or not.
+        let swapped = port != before.port && port == before.port.swap_bytes();
+        let port_leaked = swapped && port != 0 && !before.port_leaked;
         if port_leaked {
             self.note(Oddity::LeakedPort);
         }
-        self.previous = Previous { username: text.to_vec(), len, port, leaked };
+        self.previous = Previous { username: text.to_vec(), len, port, leaked, port_leaked };
         (text, if port_leaked { 0 } else { port }, leaked)
     }
 

@@ -49,8 +49,8 @@ pub struct Reader {
     crc: u32,
     /// Bytes of the file that were taken.
     offset: u64,
-    /// A chunk was lost, so the place of this one is not certain.
-    damaged: bool,
+    /// Chunks that were lost. Since the first, the place of what follows is not certain.
+    lost: usize,
     accept_newer: bool,
 }
 
@@ -61,17 +61,13 @@ impl Default for Reader {
 }
 
 impl Reader {
+    /// With this many chunks lost, nothing more is believed of the file: the damage is final.
+    pub const MOST_DAMAGE: usize = 100;
+
     /// At the start of a file.
     #[must_use]
     pub fn new() -> Reader {
-        Reader {
-            state: State::Header,
-            decoder: Decoder::new(VERSION),
-            crc: 0,
-            offset: 0,
-            damaged: false,
-            accept_newer: false,
-        }
+        Reader { state: State::Header, decoder: Decoder::new(VERSION), crc: 0, offset: 0, lost: 0, accept_newer: false }
     }
 
     /// Reads a version newer than 6 as if it were 6, for a look at what nobody knows.
@@ -127,9 +123,9 @@ impl Reader {
     }
 
     fn damage(&mut self, fault: Fault) -> Damage {
-        self.damaged = true;
+        self.lost = self.lost.saturating_add(1);
         // A length that cannot be leaves no place to go on from.
-        let is_final = fault.is_final() || self.state == State::Over;
+        let is_final = fault.is_final() || self.state == State::Over || self.lost >= Reader::MOST_DAMAGE;
         if is_final {
             self.state = State::Over;
         }
@@ -185,7 +181,7 @@ impl Reader {
         };
         let Some(kind) = Kind::of(number) else {
             // Zeros are what a lost block looks like, not a type of the future; and after damage the place is a guess.
-            return if number == 0 || self.damaged { Err(Fault::Type(number)) } else { Ok(Frame::Chunk(header)) };
+            return if number == 0 || self.lost > 0 { Err(Fault::Type(number)) } else { Ok(Frame::Chunk(header)) };
         };
         self.decoder.kind = Some(kind);
         if length > Decoder::most(kind) {
