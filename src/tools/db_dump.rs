@@ -183,6 +183,3 @@ fn newer(version: u32) -> Option<&'static str> {
     (version > VERSION)
         .then_some("Warning: mosquitto_db_dump does not support this DB version, continuing but expecting errors.")
 }
-
-#[cfg(test)]
-mod tests;

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// How long a broker may take to start or to stop.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
+/// The original, as Debian has it.
+pub(crate) const DEBIAN: &str = "/usr/sbin/mosquitto";
+
 /// What every test here starts from: whoever connects is let in.
 const OPEN: &str = "allow_anonymous true\n";
 
@@ -72,6 +75,11 @@ impl Broker {
     /// A broker with one listener, `allow_anonymous true` and these further lines of configuration.
     pub(crate) fn start_with(lines: &str) -> Broker {
         Broker::start_command(lines, || Command::new(program()))
+    }
+
+    /// As [`Broker::start_with`], with Debian's broker, which keeps the rights it was started with.
+    pub(crate) fn start_debian(lines: &str) -> Broker {
+        Broker::start_command(&format!("user root\n{lines}"), || Command::new(DEBIAN))
     }
 
     /// As [`Broker::start_with`], with room for so many descriptors and no way to more.
