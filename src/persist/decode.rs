@@ -102,7 +102,7 @@ impl Decoder {
             (Kind::Message, true) => self.message_packed(&mut r),
             (Kind::ClientMessage, false) => self.client_message(&mut r),
             (Kind::ClientMessage, true) => self.client_message_packed(&mut r),
-            (Kind::Retained, _) => Ok(Chunk::Retained(Retained { store_id: self.u64(&mut r)? })),
+            (Kind::Retained, _) => Ok(Chunk::Retained(Retained { store_id: self.reference(&mut r)? })),
             (Kind::Subscription, packed) => self.subscription(&mut r, packed),
             (Kind::Client, false) => self.client(&mut r),
             (Kind::Client, true) => self.client_packed(&mut r),
@@ -113,6 +113,14 @@ impl Decoder {
     fn u64(&self, r: &mut Reader<'_>) -> Result<u64, Fault> {
         let bytes = r.take(8)?.first_chunk::<8>().ok_or(Fault::Length)?;
         Ok(self.order().number(*bytes))
+    }
+
+    /// The store id of a message that this chunk refers to.
+    fn reference(&self, r: &mut Reader<'_>) -> Result<u64, Fault> {
+        match self.u64(r)? {
+            0 => Err(Fault::NoStoreId),
+            id => Ok(id),
+        }
     }
 
     fn time(&self, r: &mut Reader<'_>) -> Result<i64, Fault> {
@@ -324,7 +332,7 @@ impl Decoder {
     }
 
     fn client_message<'a>(&mut self, r: &mut Reader<'a>) -> Result<Chunk<'a>, Fault> {
-        let store_id = self.u64(r)?;
+        let store_id = self.reference(r)?;
         let packet_id = r.u16()?;
         let id_len = r.u16()?;
         let (qos, state, retain_dup, direction) = (r.u8()?, r.u8()?, r.u8()?, r.u8()?);
@@ -357,7 +365,7 @@ impl Decoder {
 
     fn client_message_packed<'a>(&mut self, r: &mut Reader<'a>) -> Result<Chunk<'a>, Fault> {
         let client_id = r.binary()?;
-        let store_id = self.u64(r)?;
+        let store_id = self.reference(r)?;
         let packet_id = r.u16()?;
         let (qos, retain, direction, state, dup) = (r.u8()?, r.u8()?, r.u8()?, r.u8()?, r.u8()?);
         let message = ClientMessage { store_id, packet_id, ..ClientMessage::default() };

@@ -30,7 +30,7 @@ pub enum Fault {
     Properties(PropFault),
     /// A message without topic.
     NoTopic,
-    /// A message with store id 0, which nothing can refer to.
+    /// Store id 0, which no message can have.
     NoStoreId,
     /// A direction that is neither in nor out.
     Direction(u8),

@@ -273,6 +273,8 @@ pub struct Source<R> {
     buffer: Vec<u8>,
     /// Bytes at the start of the buffer that were used.
     used: usize,
+    /// Bytes of the buffer that were read into, the used ones included.
+    filled: usize,
     ended: bool,
 }
 
@@ -284,7 +286,7 @@ impl<R: io::Read> Source<R> {
 
     /// The same with a reader of one's own.
     pub fn with(reader: Reader, from: R) -> Source<R> {
-        Source { from, reader, buffer: Vec::new(), used: 0, ended: false }
+        Source { from, reader, buffer: Vec::new(), used: 0, filled: 0, ended: false }
     }
 
     /// Version, findings and place.
@@ -323,7 +325,7 @@ impl<R: io::Read> Source<R> {
 
     /// Finds out what comes next, and reads or removes bytes for it.
     fn step(&mut self) -> Result<Frame, SourceError> {
-        let input = self.buffer.get(self.used..).unwrap_or_default();
+        let input = self.buffer.get(self.used..self.filled).unwrap_or_default();
         let frame = self.reader.frame(input, self.ended).map_err(SourceError::Damage)?;
         match frame {
             Frame::NeedMore => self.fill().map_err(SourceError::Io)?,
@@ -334,24 +336,27 @@ impl<R: io::Read> Source<R> {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        self.buffer.drain(..self.used.min(self.buffer.len()));
+        self.buffer.copy_within(self.used..self.filled, 0);
+        self.filled = self.filled.saturating_sub(self.used);
         self.used = 0;
-        let have = self.buffer.len();
         // A long message goes, and so does its memory.
-        if have < READ_SIZE && self.buffer.capacity() > READ_SIZE.saturating_mul(16) {
-            self.buffer.shrink_to(READ_SIZE.saturating_mul(2));
+        if self.filled < READ_SIZE && self.buffer.len() > READ_SIZE.saturating_mul(16) {
+            self.buffer.truncate(READ_SIZE.saturating_mul(2));
+            self.buffer.shrink_to_fit();
         }
-        self.buffer.resize(have.saturating_add(READ_SIZE), 0);
-        let room = self.buffer.get_mut(have..).unwrap_or_default();
-        let result = loop {
+        let wanted = self.filled.saturating_add(READ_SIZE);
+        if self.buffer.len() < wanted {
+            self.buffer.resize(wanted, 0);
+        }
+        let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
+        let n = loop {
             match self.from.read(room) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
+                other => break other?,
             }
         };
-        let n = *result.as_ref().unwrap_or(&0);
-        self.buffer.truncate(have.saturating_add(n));
-        self.ended = result? == 0;
+        self.filled = self.filled.saturating_add(n);
+        self.ended = n == 0;
         Ok(())
     }
 }

@@ -9,6 +9,8 @@
 
 mod client;
 mod config;
+#[cfg(feature = "persistence")]
+mod db;
 mod frames;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -17,6 +19,8 @@ mod server;
 mod turns;
 
 pub use config::config;
+#[cfg(feature = "persistence")]
+pub use db::db;
 pub use frames::frames;
 #[cfg(feature = "metrics")]
 pub use metrics::metrics;
