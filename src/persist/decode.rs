@@ -124,7 +124,7 @@ impl Decoder {
     }
 
     fn time(&self, r: &mut Reader<'_>) -> Result<i64, Fault> {
-        self.u64(r).map(u64::cast_signed)
+        self.u64(r).map(|n| n as i64)
     }
 
     /// A store id from which the byte order may be seen: a counter from 1 in versions before 2.1, later a time, and

@@ -89,7 +89,7 @@ impl Pool {
             if random.flag() {
                 props.extend([1, random.below(2) as u8]);
                 for _ in n(random) {
-                    props.push(0x26);
+                    props.extend([0x26]);
                     for _ in 0..2 {
                         let text = random.text(0, 30);
                         props.extend((text.len() as u16).to_be_bytes());
@@ -99,7 +99,7 @@ impl Pool {
             }
             db.messages.push(Message {
                 store_id: id(random),
-                expiry_time: random.number().cast_signed(),
+                expiry_time: random.number() as i64,
                 source_packet_id: random.number() as u16,
                 source_port: random.number() as u16,
                 qos: random.qos(),
@@ -115,7 +115,7 @@ impl Pool {
             let interval = if random.flag() { NEVER } else { random.number() as u32 };
             let client = Client {
                 id: &self.texts[number as usize],
-                session_expiry_time: if interval == NEVER { 0 } else { random.number().cast_signed() },
+                session_expiry_time: if interval == NEVER { 0 } else { random.number() as i64 },
                 session_expiry_interval: interval,
                 last_packet_id: random.number() as u16,
                 // Palindromes: no port and no length can look like the one before, swapped.

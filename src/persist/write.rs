@@ -122,7 +122,7 @@ impl Writer {
         }
         start(out, Kind::Message, length);
         self.put_u64(out, message.store_id);
-        self.put_u64(out, message.expiry_time.cast_unsigned());
+        self.put_u64(out, message.expiry_time as u64);
         put_u32(out, payload_len);
         put_u16(out, message.source_packet_id);
         lens.iter().for_each(|len| put_u16(out, *len));
@@ -168,7 +168,7 @@ impl Writer {
         start(out, Kind::Client, length);
         // Version 1.6.0 stored a time that means nothing for a session that never expires.
         let never = client.session_expiry_interval == NEVER;
-        self.put_u64(out, if never { 0 } else { client.session_expiry_time.cast_unsigned() });
+        self.put_u64(out, if never { 0 } else { client.session_expiry_time as u64 });
         put_u32(out, client.session_expiry_interval);
         put_u16(out, client.last_packet_id);
         put_u16(out, id_len);

@@ -11,6 +11,7 @@ mod text;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use crate::os::errors;
 use crate::persist::VERSION;
@@ -86,7 +87,7 @@ pub fn main(args: &[OsString]) -> i32 {
         return 1;
     };
     let Ok(source) = File::open(file) else {
-        complain(&format!("Error: Unable to open {}", file.display()));
+        complain(&format!("Error: Unable to open {}", Path::new(file).display()));
         // So does C Mosquitto's tool, and a script may run before the first save.
         return 0;
     };

@@ -544,6 +544,15 @@ fn the_tool_shows_a_file_as_text_figures_and_json() {
         fs::write(folder.file(), content).expect("a file");
         assert_eq!(dump(None, &folder.file()), (String::new(), want.into(), Some(1)));
     }
+    // What no version has is passed over, and a newer file is tried.
+    let future = [&file[..22], &[7, 0, 0, 0, 99, 0, 0, 0, 2, 1, 2], &file[23..]].concat();
+    fs::write(folder.file(), future).expect("a file");
+    let (out, complaints, status) = dump(None, &folder.file());
+    assert!(out.contains("DB version: 7\nWarning: mosquitto_db_dump does not support this DB version,"), "{out}");
+    assert!(out.contains("db/retained"));
+    let want = "Warning: Unsupported chunk \"99\" of length 2 in persistent database file at position 23. Ignoring.\n";
+    assert_eq!((complaints.as_str(), status), (want, Some(0)));
+
     let absent = folder.0.join("absent");
     let (out, complaints, status) = dump(None, &absent);
     assert_eq!((out.as_str(), status), ("", Some(0)));
