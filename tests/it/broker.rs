@@ -16,9 +16,6 @@ use std::time::{Duration, Instant};
 /// How long a broker may take to start or to stop.
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// The original, as Debian has it.
-pub(crate) const DEBIAN: &str = "/usr/sbin/mosquitto";
-
 /// What every test here starts from: whoever connects is let in.
 const OPEN: &str = "allow_anonymous true\n";
 
@@ -77,11 +74,6 @@ impl Broker {
         Broker::start_command(lines, || Command::new(program()))
     }
 
-    /// As [`Broker::start_with`], with Debian's broker, which keeps the rights it was started with.
-    pub(crate) fn start_debian(lines: &str) -> Broker {
-        Broker::start_command(&format!("user root\n{lines}"), || Command::new(DEBIAN))
-    }
-
     /// As [`Broker::start_with`], with room for so many descriptors and no way to more.
     pub(crate) fn start_with_descriptors(lines: &str, descriptors: u32) -> Broker {
         Broker::start_command(lines, || {
@@ -110,7 +102,8 @@ impl Broker {
         })
     }
 
-    fn start_command(lines: &str, command: impl Fn() -> Command) -> Broker {
+    /// As [`Broker::start_with`], by a command of one's own; it is made anew when the port was taken.
+    pub(crate) fn start_command(lines: &str, command: impl Fn() -> Command) -> Broker {
         // Another process may take the port between our look and the broker's bind.
         let mut last = String::new();
         for _ in 0..5 {

@@ -19,11 +19,14 @@ use mosquitto::wire::QoS;
 use mosquitto::wire::subscribe::{RetainHandling, SubscribeOptions};
 use serde_json::Value;
 
-use crate::broker::{Broker, DEBIAN, note};
+use crate::broker::{Broker, note};
 use crate::client::{self, Client, connect_with, hex, packet, publish, string};
 
 /// Where the samples lie.
 const SET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/conformance/mosquitto-db");
+
+/// The original, as Debian has it.
+const DEBIAN: &str = "/usr/sbin/mosquitto";
 
 /// The samples by name, with what they hold; empty where the set is absent.
 fn samples() -> Vec<(String, Vec<u8>, Value)> {
@@ -196,7 +199,8 @@ fn debian(folder: &Folder) -> Option<Broker> {
         return None;
     }
     let location = format!("persistence_location {}/", folder.0.display());
-    let broker = Broker::start_debian(&format!("persistence true\n{location}\nqueue_qos0_messages true\n"));
+    let lines = format!("user root\npersistence true\n{location}\nqueue_qos0_messages true\n");
+    let broker = Broker::start_command(&lines, || Command::new(DEBIAN));
     // It forgets a signal that comes before its loop runs.
     Client::connect(broker.addr(), 4, "probe").ping();
     Some(broker)
