@@ -420,7 +420,14 @@ fn debians_broker_loads_what_we_wrote_and_saves_the_same() {
 
     // Nobody came: what it saves is what it loaded, without what has expired and what nobody refers to.
     let file = stop(broker, &folder);
-    let again = sound("saved again", &file).db;
+    let mut again = sound("saved again", &file).db;
+    // It counts the seconds that are left from two readings of the clock, so one can get lost.
+    for message in &mut again.messages {
+        let ours = ours.messages.iter().find(|ours| ours.store_id == message.store_id);
+        if let Some(ours) = ours.filter(|ours| (-1..=0).contains(&(message.expiry_time - ours.expiry_time))) {
+            message.expiry_time = ours.expiry_time;
+        }
+    }
     let gone = |id: u64| id == BASE_ID + 3 || id == BASE_ID + 9;
     let mut want = ours.clone();
     want.messages.retain(|message| !gone(message.store_id));
