@@ -12,6 +12,8 @@ pub mod log_macros;
 pub mod logging;
 pub mod net;
 pub mod os;
+#[cfg(feature = "persistence")]
+pub mod persist;
 pub mod proto;
 pub mod slab;
 pub mod start;

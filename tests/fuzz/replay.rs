@@ -97,6 +97,12 @@ fn metrics() {
     replay("metrics", 5000, bodies::metrics);
 }
 
+#[cfg(feature = "persistence")]
+#[test]
+fn db() {
+    replay("db", 20_000, bodies::db);
+}
+
 /// `cargo test --test fuzz -- --ignored` writes the seeds anew.
 #[test]
 #[ignore = "writes files"]

@@ -23,6 +23,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("acl", acl()),
         ("metrics", metrics()),
         ("access", access()),
+        ("db", db()),
     ]
 }
 
@@ -282,4 +283,57 @@ fn config() -> Vec<Vec<u8>> {
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()
+}
+
+/// A small store in each version of the file: little endian, as the fuzzer's machine.
+fn db() -> Vec<Vec<u8>> {
+    let head = |version: u8| [&b"\0\xB5\0mosquitto db\0\0\0\0\0\0\0"[..], &[version]].concat();
+    let text = |s: &str| [&[0, u8::try_from(s.len()).expect("short")], s.as_bytes()].concat();
+    let chunk = |header: &[u8], parts: &[&[u8]]| {
+        let body = parts.concat();
+        [header, &u32::try_from(body.len()).expect("short").to_be_bytes(), &body].concat()
+    };
+    let id = |n: u8| [n, 0, 0, 0, 0, 0, 0, 0];
+    let packed = |version: u8| {
+        let put = |kind: u8, parts: &[&[u8]]| chunk(&[0, kind], parts);
+        let source = if version == 4 { [text("user"), vec![7, 91]].concat() } else { Vec::new() };
+        let time = if version > 2 { &[1, 2, 3, 4, 0, 0, 0, 0][..] } else { &[] };
+        [
+            head(version),
+            put(1, &[&[1, 8], &id(9)]),
+            put(2, &[&id(5), &text("pub"), &source, &[0, 3, 0, 0], &text("a/b"), &[1, 1, 0, 0, 0, 2], b"hi"]),
+            put(6, &[&text("c"), &[0, 9], time]),
+            put(3, &[&text("c"), &id(5), &[0, 4, 2, 0, 1, 11, 0]]),
+            put(5, &[&text("c"), &text("a/#"), &[2]]),
+            put(4, &[&id(5)]),
+        ]
+        .concat()
+    };
+    let structs = |version: u8| {
+        let put = |kind: u8, parts: &[&[u8]]| chunk(&[0, 0, 0, kind], parts);
+        let props: &[u8] = &[16, 1, 1, 3, 0, 1, b't', 9, 0, 1, 7, 0x26, 0, 0, 0, 1, b'v'];
+        let forever = &[0xFF; 4][..];
+        let client = |name: &str, len: u8, user: &[u8]| {
+            let more = [0x49, 0x8F, len, if len > 0 { 0 } else { 5 }, 0, 0, 0, 0];
+            let (more, user) = if version > 5 { (&more[..], user) } else { (&[][..], &[][..]) };
+            put(6, &[&id(0), forever, &[0, 9, 0, 1], more, name.as_bytes(), user])
+        };
+        [
+            head(version),
+            put(1, &[&id(9), &[0, 8, 0, 0, 0, 0, 0, 0]]),
+            put(2, &[&id(5), &id(0), &[0, 0, 0, 2, 0, 3, 0, 3, 0, 1, 0, 3, 7, 91, 1, 1], b"pubua/bhi", props]),
+            client("c", 0, b"carol"),
+            put(3, &[&id(5), &[0, 4, 0, 1, 1, 11, 0x11, 1], b"c", &[2, 0x0B, 7]]),
+            client("d", 5, &[&b"carol"[..], &[0; 1275]].concat()),
+            put(5, &[&[0, 0, 0, 7, 0, 1, 0, 3, 1, 0x2C, 0, 0], b"ca/#"]),
+            put(4, &[&id(5)]),
+        ]
+        .concat()
+    };
+    let mut all: Vec<_> = [2, 3, 4].map(packed).into_iter().chain([5, 6].map(structs)).collect();
+    all.push([head(6), vec![0, 0, 0, 99, 0, 0, 0, 3, 1, 2, 3], structs(6)[23..].to_vec()].concat());
+    all.push(structs(6)[..100].to_vec());
+    all.push([head(6), vec![0; 64]].concat());
+    all.push(head(6)[..10].to_vec());
+    all
 }

@@ -102,7 +102,8 @@ impl Broker {
         })
     }
 
-    fn start_command(lines: &str, command: impl Fn() -> Command) -> Broker {
+    /// As [`Broker::start_with`], by a command of one's own; it is made anew when the port was taken.
+    pub(crate) fn start_command(lines: &str, command: impl Fn() -> Command) -> Broker {
         // Another process may take the port between our look and the broker's bind.
         let mut last = String::new();
         for _ in 0..5 {

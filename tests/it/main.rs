@@ -6,6 +6,8 @@ mod cli;
 mod client;
 #[cfg(feature = "control")]
 mod control_api;
+#[cfg(all(feature = "persistence", feature = "tools"))]
+mod db_files;
 mod debian_clients;
 mod endings;
 mod hostile;

@@ -11,6 +11,8 @@ mod access;
 mod acl;
 mod client;
 mod config;
+#[cfg(feature = "persistence")]
+mod db;
 mod frames;
 #[cfg(feature = "metrics")]
 mod metrics;
@@ -21,6 +23,8 @@ mod turns;
 pub use access::access;
 pub use acl::acl;
 pub use config::config;
+#[cfg(feature = "persistence")]
+pub use db::db;
 pub use frames::frames;
 #[cfg(feature = "metrics")]
 pub use metrics::metrics;
