@@ -13,8 +13,8 @@ pub(crate) enum Stage {
     /// Said goodbye: what still comes is thrown away until the peer closes or the time is over. Closing at once with
     /// input unread would reset the connection and could take our last packet from the peer.
     Draining {
-        /// When patience ends, in milliseconds.
-        until_ms: u64,
+        /// When patience ends, in seconds.
+        until_s: u32,
     },
     /// Waits in the graveyard for the end of the turn.
     Closed,
@@ -75,7 +75,7 @@ impl Conn {
     pub(crate) fn deadline(&self) -> Option<u64> {
         match self.stage {
             Stage::Open => self.endpoint.deadline(),
-            Stage::Draining { until_ms } => Some(until_ms),
+            Stage::Draining { until_s } => Some(u64::from(until_s) * 1000),
             Stage::Closed => None,
         }
     }

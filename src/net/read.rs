@@ -200,7 +200,7 @@ impl EventLoop {
                 Some(Flow::Close(reason)) => self.close(now, id, &reason),
                 _ => self.arm(id),
             },
-            Some(Stage::Draining { until_ms }) if until_ms <= now.mono_ms => self.drop_conn(id),
+            Some(Stage::Draining { until_s }) if u64::from(until_s) * 1000 <= now.mono_ms => self.drop_conn(id),
             Some(Stage::Draining { .. }) => self.arm(id),
             Some(Stage::Closed) | None => {}
         }
@@ -226,7 +226,8 @@ impl EventLoop {
         }
         if spoke && !gone && !self.stop {
             conn.stream.finish();
-            conn.stage = Stage::Draining { until_ms: now.mono_ms + DRAIN_MS };
+            let until_s = u32::try_from((now.mono_ms + DRAIN_MS).div_ceil(1000)).unwrap_or(u32::MAX);
+            conn.stage = Stage::Draining { until_s };
             let announced = conn.is.read_closed;
             self.arm(id);
             if announced {
