@@ -213,6 +213,8 @@ impl Feature {
             Feature::Metrics => cfg!(feature = "metrics"),
             Feature::ControlApi => cfg!(feature = "control"),
             Feature::SysTree => cfg!(feature = "sys-tree"),
+            Feature::UnixSockets => cfg!(feature = "unix-sockets"),
+            Feature::Proxy => cfg!(feature = "proxy"),
             _ => false,
         }
     }

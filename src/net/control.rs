@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 
-use mio::{Interest, Token};
+use mio::Token;
 
 use super::conn::{Conn, Stage};
 use super::listener::ListenSocket;
@@ -45,7 +45,7 @@ impl EventLoop {
         let mut tokens = (FIRST_LISTENER..).map(Token).filter(|token| self.listeners.iter().all(|l| l.token != *token));
         for (socket, token) in sockets.iter_mut().zip(&mut tokens) {
             (socket.token, socket.listener) = (token, index);
-            if let Err(error) = self.poll.registry().register(&mut socket.socket, token, Interest::READABLE) {
+            if let Err(error) = socket.register(self.poll.registry()) {
                 self.slots.close(index);
                 return Err(ListenError::system(&error));
             }
@@ -153,7 +153,7 @@ impl EventLoop {
             let stays = !slots.is_closed(socket.listener);
             if !stays {
                 // The only failure is that it was not registered.
-                let _ = poll.registry().deregister(&mut socket.socket);
+                let _ = socket.deregister(poll.registry());
             }
             stays
         });

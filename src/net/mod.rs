@@ -11,6 +11,7 @@ mod stream;
 #[path = "tls_off.rs"]
 mod tls;
 mod transport;
+mod unix;
 #[allow(dead_code)]
 mod worker;
 
@@ -431,7 +432,7 @@ impl EventLoop {
             }
             for _ in 0..ACCEPTS_PER_TURN {
                 match self.listeners[at].accept() {
-                    Accepted::Stream(stream, addr) => self.welcome(now, at, Stream::Tcp(stream), Peer::new(addr)),
+                    Accepted::Stream(stream, peer) => self.welcome(now, at, stream, peer),
                     Accepted::None => {
                         self.listeners[at].pending = false;
                         break;
