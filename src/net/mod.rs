@@ -6,6 +6,8 @@ mod flush;
 mod listener;
 mod read;
 mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 use std::io;
 use std::os::fd::AsRawFd;
