@@ -171,7 +171,9 @@ fn refused(error: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         C::BadEncoding => f.write_str("it cannot be read"),
         C::UnhandledCriticalExtension => f.write_str("it has a critical extension that is not known"),
         C::UnsupportedSignatureAlgorithmContext { .. } | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            f.write_str("its key or signature is of a kind that is not supported (SHA-1, or RSA under 2048 bits?)")
+            f.write_str(
+                "its signature is not by its authority's kind of key, or of a kind that is not supported (SHA-1)",
+            )
         }
         C::Other(why) => write!(f, "{}", why.0),
         other => write!(f, "{other}"),

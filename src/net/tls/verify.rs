@@ -32,6 +32,8 @@ struct Crl {
     next_update: Option<u64>,
     /// The authorities whose signature it carries.
     by: Vec<usize>,
+    /// It bears the name of an authority, but of none its signature.
+    forged: bool,
 }
 
 /// The verifier of one listener.
@@ -42,7 +44,7 @@ pub(super) struct ClientVerifier {
     /// Certificates that are trusted as they are.
     pinned: Vec<CertificateDer<'static>>,
     hints: Vec<DistinguishedName>,
-    /// The newest first.
+    /// The newest first, forged ones last.
     crls: Vec<Crl>,
     ignore_dates: bool,
     algorithms: WebPkiSupportedAlgorithms,
@@ -90,12 +92,14 @@ impl ClientVerifier {
         let list = webpki::OwnedCertRevocationList::from_der(der)?.into();
         let (signed, dates) = Signed::revocation_list(der).map_err(|_| webpki::Error::BadDer)?;
         let issuer = CertRevocationList::issuer(&list);
-        let by = (0..self.anchors.len())
-            .filter(|at| self.anchors[*at].subject.as_ref() == issuer)
-            .filter(|at| signed.is_by(&self.authorities[*at].key, &self.algorithms))
-            .collect();
-        self.crls.push(Crl { list, this_update: dates.this_update, next_update: dates.next_update, by });
-        self.crls.sort_by_key(|crl| std::cmp::Reverse(crl.this_update));
+        let named = (0..self.anchors.len()).filter(|at| self.anchors[*at].subject.as_ref() == issuer);
+        let known = named.clone().next().is_some();
+        let by: Vec<usize> = named.filter(|at| signed.is_by(&self.authorities[*at].key, &self.algorithms)).collect();
+        let forged = known && by.is_empty();
+        self.crls.push(Crl { list, this_update: dates.this_update, next_update: dates.next_update, by, forged });
+        // The first that fits is asked. One that only bears an authority's name stays, so that certificates of that name
+        // are refused, but behind the real one.
+        self.crls.sort_by_key(|crl| (crl.forged, std::cmp::Reverse(crl.this_update)));
         Ok(())
     }
 
