@@ -81,6 +81,12 @@ fn config() {
     replay("config", 5000, bodies::config);
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn tls() {
+    replay("tls", 1000, bodies::tls);
+}
+
 /// `cargo test --test fuzz -- --ignored` writes the seeds anew.
 #[test]
 #[ignore = "writes files"]

@@ -186,8 +186,8 @@ impl TlsStream {
         Ok(plain.len())
     }
 
-    /// Says `close_notify`: nothing can be written any more. A connection that failed or is still in its handshake ends
-    /// without.
+    /// Says `close_notify`: nothing is written or read any more. A connection that failed or is still in its handshake
+    /// ends without.
     pub fn close(&mut self) {
         if self.writing == Side::Open && !self.is_handshaking() {
             let _only_politeness =
@@ -195,7 +195,8 @@ impl TlsStream {
                     traffic.queue_close_notify(room)
                 });
         }
-        self.writing = Side::Ended;
+        // Reading on is of no use, and the library minds errors after the end.
+        self.end();
     }
 
     /// Ciphertext that waits to be sent.
@@ -219,7 +220,7 @@ impl TlsStream {
         self.connection.is_handshaking()
     }
 
-    /// True when nothing is read any more: the client said `close_notify`, or the connection failed. The end of the stream
+    /// True when nothing is read any more: one side said `close_notify`, or the connection failed. The end of the stream
     /// before that is a truncation, which MQTT, with packets that know their length, can do without telling apart.
     #[must_use]
     pub fn is_finished(&self) -> bool {

@@ -12,12 +12,16 @@ mod config;
 mod frames;
 mod packets;
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
 mod turns;
 
 pub use config::config;
 pub use frames::frames;
 pub use packets::{packet_v3, packet_v5};
 pub use server::server;
+#[cfg(feature = "tls")]
+pub use tls::tls;
 
 /// Marsaglia's xorshift: choices that follow from a seed.
 pub struct Random(pub u64);
