@@ -79,8 +79,14 @@ const LAYERS: &[Layer] = &[
 ];
 
 /// Names that may stand only in some modules.
-const PLACES: &[(&str, &[&str])] =
-    &[("mio", &["net"]), ("socket2", &["net"]), ("rustls", &["net::tls"]), ("unsafe", &["os", "thin"])];
+const PLACES: &[(&str, &[&str])] = &[
+    ("mio", &["net"]),
+    ("socket2", &["net"]),
+    ("rustls", &["net::tls"]),
+    ("unsafe", &["os", "thin"]),
+    ("webpki", &["net::tls"]),
+    ("der", &["net::tls"]),
+];
 
 /// More conditional lines than this and features have leaked out of their modules.
 const MOST_CFG_LINES: usize = 60;

@@ -13,8 +13,8 @@ pub enum TlsLoadError {
     Key(String, String),
     /// Certificate and key do not belong together: names of both.
     Mismatch(String, String),
-    /// `cafile` or `capath` cannot be read or used: the option, the name and why.
-    Authorities(&'static str, String, String),
+    /// `cafile` cannot be read or used: its name and why.
+    Authorities(String, String),
     /// `crlfile` cannot be read or used: its name and why.
     Revoked(String, String),
     /// `ciphers`: the list and why.
@@ -41,8 +41,8 @@ impl fmt::Display for TlsLoadError {
                 f.write_str("Error: Server certificate/key are inconsistent.")?;
                 return write!(f, "\nTLS: \"{key}\" is not the key of the first certificate in \"{certificate}\".");
             }
-            E::Authorities(option, file, why) => {
-                write!(f, "Error: Unable to load CA certificates. Check {option} \"{file}\".")?;
+            E::Authorities(file, why) => {
+                write!(f, "Error: Unable to load CA certificates. Check cafile \"{file}\".")?;
                 why
             }
             E::Revoked(file, why) => {

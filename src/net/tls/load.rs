@@ -1,6 +1,7 @@
 //! From the files a configuration names to certificates, keys and lists.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,10 +32,12 @@ fn shown(path: &Path) -> String {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| match error.raw_os_error() {
-        Some(code) => crate::os::errors::text(code),
-        None => error.to_string(),
-    })
+    fs::read(path).map_err(|error| words(&error))
+}
+
+/// The system's words for an error.
+fn words(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), crate::os::errors::text)
 }
 
 /// Every certificate of a file in PEM.
@@ -46,16 +49,22 @@ fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 /// The certificates of `cafile` and `capath`.
-pub(super) fn authorities(options: &TlsOptions) -> Result<Vec<CertificateDer<'static>>, TlsLoadError> {
+pub(super) fn authorities(
+    options: &TlsOptions,
+    notes: &mut Vec<String>,
+) -> Result<Vec<CertificateDer<'static>>, TlsLoadError> {
     let mut all = Vec::new();
     if let Some(file) = &options.cafile {
-        let error = |why| TlsLoadError::Authorities("cafile", shown(file), why);
+        let error = |why| TlsLoadError::Authorities(shown(file), why);
         all = read(file).and_then(|bytes| certificates(&bytes)).map_err(error)?;
     }
     if let Some(directory) = &options.capath {
-        let error = |error: std::io::Error| TlsLoadError::Authorities("capath", shown(directory), error.to_string());
-        let mut files: Vec<PathBuf> =
-            fs::read_dir(directory).map_err(error)?.flatten().map(|entry| entry.path()).collect();
+        // OpenSSL looks into it only when a client comes, so a wrong name never kept a broker from starting.
+        let entries = fs::read_dir(directory).map(|entries| entries.flatten().map(|entry| entry.path()).collect());
+        let mut files: Vec<PathBuf> = entries.unwrap_or_else(|error| {
+            notes.push(format!("Warning: Unable to read capath \"{}\": {}.", directory.display(), words(&error)));
+            Vec::new()
+        });
         files.sort();
         for file in files {
             // Keys, lists and notes lie there too; what is no certificate is passed over, as OpenSSL does.
@@ -174,11 +183,13 @@ pub(super) fn client_verifier(
         ),
         (Some(file), None) if used == 0 => {
             let why = "there is no certificate of an authority (CA:TRUE) in it.".into();
-            return Err(TlsLoadError::Authorities("cafile", shown(file), why));
+            return Err(TlsLoadError::Authorities(shown(file), why));
         }
-        (_, Some(_)) if used == 0 => {
-            notes.push("Warning: there is no certificate of an authority (CA:TRUE) in capath or cafile.".into());
-        }
+        (_, Some(_)) if used == 0 => notes.push(
+            "Warning: There is no certificate of an authority (CA:TRUE) in capath or cafile: no client certificate can be \
+             accepted."
+                .into(),
+        ),
         _ => {}
     }
     if let Some(file) = &options.crlfile {

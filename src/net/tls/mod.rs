@@ -76,7 +76,7 @@ impl ServerTls {
     ) -> Result<LoadedTls, TlsLoadError> {
         let mut notes = Vec::new();
         let provider = Arc::new(provider(options)?);
-        let authorities = load::authorities(options)?;
+        let authorities = load::authorities(options, &mut notes)?;
         let own = load::own(options, &authorities, &provider, &mut notes)?;
         let library = |error: rustls::Error| TlsLoadError::Library(error.to_string());
         let versions: &[_] = match options.tls_version {

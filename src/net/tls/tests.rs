@@ -6,8 +6,9 @@ mod pki;
 
 use std::io::IoSlice;
 
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{AlertDescription, HandshakeKind};
 
 use super::*;
@@ -35,7 +36,6 @@ fn what_cannot_be_loaded_is_named() {
         (Box::new(|o| o.cafile = path("none")), "Unable to load CA certificates. Check cafile", "No such file"),
         (Box::new(|o| o.cafile = path("empty.pem")), "Check cafile", "no certificate in PEM"),
         (Box::new(|o| o.cafile = path("good.crt")), "Check cafile", "CA:TRUE"),
-        (Box::new(|o| o.capath = path("none")), "Unable to load CA certificates. Check capath", "No such file"),
         (Box::new(|o| o.crlfile = path("none")), "Unable to load certificate revocation file", "No such file"),
         (Box::new(|o| o.crlfile = path("ca.crt")), "Check crlfile.", "no certificate revocation list"),
         (
@@ -57,6 +57,75 @@ fn what_cannot_be_loaded_is_named() {
         let (one, two) = text.split_once('\n').unwrap();
         assert!(one.starts_with("Error: ") && one.contains(first), "{text}");
         assert!(two.starts_with("TLS: ") && two.contains(second), "{text}");
+    }
+}
+
+#[test]
+fn what_works_for_some_only_is_worth_a_line() {
+    let Some(dir) = pki::directory() else { return };
+    let path = |name: &str| Some(dir.join(name));
+    let mutual = pki::mutual(dir);
+    for (options, wanted) in [
+        (mutual.clone(), None),
+        (TlsOptions { capath: path("hashed"), ..mutual.clone() }, None),
+        (TlsOptions { capath: path("none"), ..mutual.clone() }, Some("Unable to read capath")),
+        (TlsOptions { cafile: None, ..mutual.clone() }, Some("without cafile and capath")),
+        (TlsOptions { cafile: path("old.crt"), ..mutual.clone() }, Some("does not count as an authority")),
+        (TlsOptions { certfile: path("rsa.crt"), keyfile: path("rsa.key"), ..mutual }, Some("version 1, which many")),
+    ] {
+        let notes = ServerTls::load(&options, None).unwrap().notes;
+        assert_eq!(notes.len(), usize::from(wanted.is_some()), "{notes:?}");
+        assert!(
+            notes.iter().all(|note| note.starts_with("Warning: ") && note.contains(wanted.unwrap_or("?"))),
+            "{notes:?}"
+        );
+    }
+}
+
+/// No change to a certificate or list is fatal, and none is let in.
+#[test]
+fn changed_certificates_are_refused() {
+    let Some(dir) = pki::directory() else { return };
+    let read = |name: &str| CertificateDer::from_pem_file(dir.join(format!("{name}.crt"))).unwrap();
+    let mut verifier = verify::ClientVerifier::new(ring::default_provider().signature_verification_algorithms, false);
+    for name in ["ca", "self"] {
+        assert!(verifier.trust(&read(name)));
+    }
+    let list = CertificateRevocationListDer::from_pem_file(dir.join("crl.pem")).unwrap();
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(crate::os::clock::wall_s()));
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut below = |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 40).unwrap() % n
+    };
+    for name in ["good", "good-v1", "self"] {
+        let whole = read(name);
+        assert!(verifier.verify_client_cert(&whole, &[], now).is_ok());
+        for _ in 0..3000 {
+            let mut der = whole.to_vec();
+            let at = below(der.len());
+            match below(4) {
+                0 => der[at] ^= 1 << below(8),
+                1 => der.truncate(at),
+                2 => der.insert(at, u8::try_from(below(256)).unwrap()),
+                _ => drop(der.remove(at)),
+            }
+            if der == *whole {
+                continue;
+            }
+            let der = CertificateDer::from(der);
+            assert!(verifier.verify_client_cert(&der, &[], now).is_err(), "{at}: {der:?}");
+            if let Ok(certificate) = x509::Certificate::read(&der) {
+                let _ = (names::common_name(certificate.subject), names::rfc2253(certificate.issuer));
+            }
+            let mut list = list.to_vec();
+            let at = below(list.len());
+            list[at] ^= 1 << below(8);
+            let _ = verifier.revoke(&list.into());
+            verifier.forget_lists();
+        }
     }
 }
 
@@ -343,7 +412,7 @@ fn both_sides_can_end_a_connection_with_close_notify() {
         pair.server.close();
         assert!(!pair.server.pending().is_empty());
         assert_eq!(pair.server.write(&[IoSlice::new(b"x")], &mut Vec::new()).unwrap(), 0);
-        pair.to_client().unwrap();
+        pair.send_to_client().unwrap();
         assert!(pair.client.process_new_packets().unwrap().peer_has_closed());
     }
     // Before the end of the handshake there is nothing to say.

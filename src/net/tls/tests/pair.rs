@@ -125,7 +125,7 @@ impl Pair {
         bytes
     }
 
-    fn to_server(&mut self) -> Result<(), String> {
+    fn send_to_server(&mut self) -> Result<(), String> {
         let mut bytes = self.client_bytes();
         let step = self.step.min(bytes.len()).max(1);
         for piece in bytes.chunks_mut(step) {
@@ -134,7 +134,7 @@ impl Pair {
         Ok(())
     }
 
-    pub(super) fn to_client(&mut self) -> Result<(), Error> {
+    pub(super) fn send_to_client(&mut self) -> Result<(), Error> {
         let bytes = self.server.pending().to_vec();
         self.server.advance(bytes.len());
         let mut rest = &bytes[..];
@@ -148,8 +148,8 @@ impl Pair {
     /// The whole handshake, with what follows it.
     pub(super) fn shake(&mut self) -> Result<(), Failure> {
         for _ in 0..10 {
-            let sent = self.to_server();
-            let received = self.to_client();
+            let sent = self.send_to_server();
+            let received = self.send_to_client();
             let alert = match received {
                 Err(Error::AlertReceived(alert)) => Some(alert),
                 Err(error) => panic!("the client says {error}"),
@@ -170,7 +170,7 @@ impl Pair {
 
     pub(super) fn client_says(&mut self, plain: &[u8]) -> Result<(), String> {
         std::io::Write::write_all(&mut self.client.writer(), plain).unwrap();
-        self.to_server()
+        self.send_to_server()
     }
 
     /// Sends all of it and returns what the client got.
@@ -180,7 +180,7 @@ impl Pair {
         while at < all.len() {
             let (one, two) = all[at..].split_at((all.len() - at) / 3);
             at += self.server.write(&[IoSlice::new(one), IoSlice::new(two)], &mut gather).unwrap();
-            self.to_client().unwrap();
+            self.send_to_client().unwrap();
             let mut buffer = [0; 20_000];
             while let Ok(n @ 1..) = std::io::Read::read(&mut self.client.reader(), &mut buffer) {
                 got.extend_from_slice(&buffer[..n]);
