@@ -135,17 +135,18 @@ impl TlsStream {
     /// Runs the library over `input`, or over what is kept, until it wants more. Returns how many bytes it is done with.
     fn process(&mut self, input: Option<&mut [u8]>, plain: &mut Vec<u8>) -> Result<usize, TlsError> {
         let buffer = input.unwrap_or(&mut self.kept);
-        let (used, ended) = match run(&mut self.connection, buffer, &mut self.output, Some(plain)) {
-            Ok(Ran { used, peer_closed }) => (used, peer_closed),
+        match run(&mut self.connection, buffer, &mut self.output, plain) {
+            Ok(ran) => {
+                if ran.peer_closed {
+                    self.reading = Side::Ended;
+                }
+                Ok(ran.used)
+            }
             Err(error) => {
                 self.end();
-                return Err(TlsError(error));
+                Err(TlsError(error))
             }
-        };
-        if ended {
-            self.reading = Side::Ended;
         }
-        Ok(used)
     }
 
     /// Encrypts the first bytes of `parts`, at most one record of 16 KiB, and returns how many. None while the handshake
@@ -303,7 +304,7 @@ fn run(
     connection: &mut UnbufferedServerConnection,
     buffer: &mut [u8],
     output: &mut Vec<u8>,
-    mut plain: Option<&mut Vec<u8>>,
+    plain: &mut Vec<u8>,
 ) -> Result<Ran, Error> {
     let mut ran = Ran { used: 0, peer_closed: false };
     loop {
@@ -315,9 +316,7 @@ fn run(
                 while let Some(record) = traffic.next_record() {
                     let record = record?;
                     ran.used += record.discard;
-                    if let Some(plain) = &mut plain {
-                        plain.extend_from_slice(record.payload);
-                    }
+                    plain.extend_from_slice(record.payload);
                 }
             }
             Ok(ConnectionState::EncodeTlsData(message)) => encode(message, output)?,

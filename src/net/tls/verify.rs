@@ -67,24 +67,20 @@ impl ClientVerifier {
     /// themselves. False when it is neither, or cannot be read.
     pub(super) fn trust(&mut self, der: &CertificateDer<'static>) -> bool {
         let Ok(certificate) = Certificate::read(der) else { return false };
-        let mut used = false;
-        if certificate.is_authority()
-            && let Ok(anchor) = webpki::anchor_from_trusted_cert(der)
-        {
-            used = true;
-            self.hints.push(DistinguishedName::in_sequence(certificate.subject));
-            self.anchors.push(anchor.to_owned());
-            self.authorities.push(Authority {
-                not_before: certificate.not_before,
-                not_after: certificate.not_after,
-                key: certificate.key.to_vec(),
-            });
-        }
-        if certificate.is_self_issued() {
-            used = true;
+        let authority = certificate.is_authority().then(|| webpki::anchor_from_trusted_cert(der));
+        let itself = certificate.is_self_issued();
+        if itself {
             self.pinned.push(der.clone());
         }
-        used
+        let Some(Ok(anchor)) = authority else { return itself };
+        self.hints.push(DistinguishedName::in_sequence(certificate.subject));
+        self.anchors.push(anchor.to_owned());
+        self.authorities.push(Authority {
+            not_before: certificate.not_before,
+            not_after: certificate.not_after,
+            key: certificate.key.to_vec(),
+        });
+        true
     }
 
     /// Adds a revocation list. Authorities come first.
@@ -124,9 +120,7 @@ impl ClientVerifier {
         now: u64,
     ) -> Result<(), CertificateError> {
         let leaf = Certificate::read(der).map_err(|_| CertificateError::BadEncoding)?;
-        if let Some(crl) = self.crl_of(&leaf)
-            && crl.next_update.is_some_and(|next| next < now)
-        {
+        if self.crl_of(&leaf).and_then(|crl| crl.next_update).is_some_and(|next| next < now) {
             return Err(CertificateError::ExpiredRevocationList);
         }
         if self.pinned.contains(der) {
@@ -148,8 +142,11 @@ impl ClientVerifier {
         others: &[CertificateDer<'_>],
         now: u64,
     ) -> Result<(), CertificateError> {
-        let mut named =
-            (0..self.anchors.len()).filter(|at| self.anchors[*at].subject.as_ref() == leaf.issuer).peekable();
+        // A leaf that says nothing of its names cannot be held to an authority's limits for names.
+        let mut named = (0..self.anchors.len())
+            .filter(|at| self.anchors[*at].subject.as_ref() == leaf.issuer)
+            .filter(|at| self.anchors[*at].name_constraints.is_none())
+            .peekable();
         if named.peek().is_none() {
             let sent = others.iter().filter_map(|der| Certificate::read(der).ok());
             return Err(match sent.into_iter().any(|other| other.subject == leaf.issuer) {
