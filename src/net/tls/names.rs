@@ -4,29 +4,50 @@
 use der::asn1::AnyRef;
 use der::{Decode, Reader, SliceReader, Tag};
 
-/// Short names as OpenSSL writes them, by the contents of the object identifier. What is missing is written as numbers.
-const ATTRIBUTES: &[(&[u8], &str)] = &[
-    (&[0x55, 4, 3], "CN"),
-    (&[0x55, 4, 4], "SN"),
-    (&[0x55, 4, 5], "serialNumber"),
-    (&[0x55, 4, 6], "C"),
-    (&[0x55, 4, 7], "L"),
-    (&[0x55, 4, 8], "ST"),
-    (&[0x55, 4, 9], "street"),
-    (&[0x55, 4, 10], "O"),
-    (&[0x55, 4, 11], "OU"),
-    (&[0x55, 4, 12], "title"),
-    (&[0x55, 4, 13], "description"),
-    (&[0x55, 4, 17], "postalCode"),
-    (&[0x55, 4, 41], "name"),
-    (&[0x55, 4, 42], "GN"),
-    (&[0x55, 4, 43], "initials"),
-    (&[0x55, 4, 44], "generationQualifier"),
-    (&[0x55, 4, 46], "dnQualifier"),
-    (&[0x55, 4, 65], "pseudonym"),
+/// OpenSSL's short names of `2.5.4.N`, by the last number.
+const X520: &[(u8, &str)] = &[
+    (3, "CN"),
+    (4, "SN"),
+    (5, "serialNumber"),
+    (6, "C"),
+    (7, "L"),
+    (8, "ST"),
+    (9, "street"),
+    (10, "O"),
+    (11, "OU"),
+    (12, "title"),
+    (13, "description"),
+    (15, "businessCategory"),
+    (16, "postalAddress"),
+    (17, "postalCode"),
+    (18, "postOfficeBox"),
+    (19, "physicalDeliveryOfficeName"),
+    (20, "telephoneNumber"),
+    (23, "facsimileTelephoneNumber"),
+    (41, "name"),
+    (42, "GN"),
+    (43, "initials"),
+    (44, "generationQualifier"),
+    (45, "x500UniqueIdentifier"),
+    (46, "dnQualifier"),
+    (51, "houseIdentifier"),
+    (54, "dmdName"),
+    (65, "pseudonym"),
+    (72, "role"),
+    (97, "organizationIdentifier"),
+];
+
+/// OpenSSL's short names of others, by the contents of the object identifier. What is missing is written as numbers.
+const OTHERS: &[(&[u8], &str)] = &[
     (&[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 9, 1], "emailAddress"),
+    (&[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 9, 2], "unstructuredName"),
+    (&[0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 1, 9, 8], "unstructuredAddress"),
     (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xF2, 0x2C, 0x64, 1, 1], "UID"),
+    (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xF2, 0x2C, 0x64, 1, 3], "mail"),
     (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xF2, 0x2C, 0x64, 1, 25], "DC"),
+    (&[0x2B, 6, 1, 4, 1, 0x82, 0x37, 60, 2, 1, 1], "jurisdictionL"),
+    (&[0x2B, 6, 1, 4, 1, 0x82, 0x37, 60, 2, 1, 2], "jurisdictionST"),
+    (&[0x2B, 6, 1, 4, 1, 0x82, 0x37, 60, 2, 1, 3], "jurisdictionC"),
 ];
 
 /// One `type=value` of a name.
@@ -66,6 +87,13 @@ fn attributes(name: &[u8]) -> der::Result<Vec<Attribute<'_>>> {
 }
 
 impl Attribute<'_> {
+    fn name(&self) -> Option<&'static str> {
+        if let [0x55, 4, number] = self.oid {
+            return X520.iter().find(|(last, _)| last == number).map(|(_, name)| *name);
+        }
+        OTHERS.iter().find(|(oid, _)| *oid == self.oid).map(|(_, name)| *name)
+    }
+
     /// The value as text; `None` when it is none.
     fn text(&self) -> Option<String> {
         let bytes = self.contents;
@@ -103,8 +131,8 @@ pub(super) fn rfc2253(subject: &[u8]) -> Option<String> {
             let joins = all.get(i + 1).is_some_and(|next| next.joined);
             out.push(if joins { '+' } else { ',' });
         }
-        match ATTRIBUTES.iter().find(|(oid, _)| *oid == attribute.oid) {
-            Some((_, name)) => {
+        match attribute.name() {
+            Some(name) => {
                 out.push_str(name);
                 out.push('=');
                 match attribute.text() {

@@ -1,12 +1,17 @@
 //! Against `openssl s_client`, over a socket.
 
 use std::io::{ErrorKind, IoSlice, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
 use super::pair::joined;
 use super::pki;
+use crate::net::tls::names::rfc2253;
+use crate::net::tls::x509::Certificate;
 use crate::net::tls::{ServerTls, TlsOptions, TlsStream};
 
 /// What a connection came to.
@@ -44,7 +49,12 @@ fn talk(socket: &mut TcpStream, stream: &mut TlsStream) -> Result<(), String> {
         }
         let sent = socket.write_all(stream.pending());
         stream.advance(usize::MAX);
-        result.map_err(|error| error.to_string())?;
+        if let Err(error) = result {
+            // Closing with input unread could take the alert from the client.
+            let _gone = socket.shutdown(Shutdown::Write);
+            while socket.read(&mut buffer).is_ok_and(|n| n > 0) {}
+            return Err(error.to_string());
+        }
         sent.map_err(|error| error.to_string())?;
     }
     Ok(())
@@ -174,5 +184,51 @@ fn every_name_that_openssl_lists_is_known() {
     assert!(listed.split(':').count() > 50);
     for name in listed.trim().split(':').filter(|name| !name.starts_with("TLS_")) {
         assert!(super::ciphers::tls12(Some(&format!("{name}:HIGH"))).is_ok(), "{name}");
+    }
+}
+
+/// The oracle for [`super::names::rfc2253`].
+#[test]
+fn subjects_are_written_as_openssl_writes_them() {
+    let Some(dir) = pki::directory() else { return };
+    let certificate = dir.join("subject.crt");
+    for subject in [
+        "/C=DE/ST=Baden/L=Freiburg/O=A, B\\+C; D/OU=<q> \"r\"/CN=Jörg",
+        "/DC=org/DC=example/UID=jd/emailAddress=a@b.c/CN= x ",
+        "/CN=#a#/serialNumber=12/title=Dr/GN=G/SN=S/initials=I/description=d/postalCode=1/street=s/dnQualifier=q",
+        "/pseudonym=p/generationQualifier=III/name=N/CN=x=y",
+        "/O=x/1.2.3.4.5000=odd/businessCategory=b/CN=back\\\\slash",
+        "/O=a+OU=b/CN=c+UID=d",
+        "/1.3.6.1.4.1.311.60.2.1.3=DE/unstructuredName=u/unstructuredAddress=a/organizationIdentifier=o/mail=m@n",
+        "/CN=\u{7f}\t漢字",
+    ] {
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-utf8",
+                "-days",
+                "1",
+                "-key",
+                "server.key",
+                "-out",
+                "subject.crt",
+                "-subj",
+                subject,
+            ])
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let shown = Command::new("openssl")
+            .args(["x509", "-noout", "-subject", "-nameopt", "RFC2253", "-in", "subject.crt"])
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        let der = CertificateDer::from_pem_file(&certificate).unwrap();
+        let name = Certificate::read(&der).unwrap();
+        let ours = rfc2253(name.subject).unwrap();
+        assert_eq!(ours, shown.trim_end().trim_start_matches("subject="), "{subject}");
     }
 }
