@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use crate::net::tls::TlsOptions;
 
-/// Everything that the tests use, made once. Removed by nobody: the directory is named after the process and small.
+/// Everything that the tests use, made once for each process and removed by the next one.
 const SCRIPT: &str = r#"
 set -e
 umask 077
@@ -78,8 +78,14 @@ pub(super) fn directory() -> Option<&'static Path> {
         if Command::new("openssl").arg("version").stdout(Stdio::null()).status().is_err() {
             return None;
         }
+        for old in fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+            let name = old.file_name().into_string().unwrap_or_default();
+            let process = name.strip_prefix("mosquitto-tls-").filter(|id| !Path::new("/proc").join(id).exists());
+            if process.is_some() {
+                let _removed_by_another = fs::remove_dir_all(old.path());
+            }
+        }
         let directory = std::env::temp_dir().join(format!("mosquitto-tls-{}", std::process::id()));
-        let _left_over = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
         let made = Command::new("sh").args(["-c", SCRIPT]).current_dir(&directory).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
