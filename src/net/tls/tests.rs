@@ -496,6 +496,36 @@ fn tickets_live_as_long_as_what_they_were_made_with() {
     }
 }
 
+/// What a reload does: load again, and exchange what is in use only for something good.
+#[test]
+fn bad_files_leave_the_old_listener_and_good_ones_make_a_new_one() {
+    let Some(dir) = pki::directory() else { return };
+    let (certificate, key) = (dir.join("reload.crt"), dir.join("reload.key"));
+    let put = |name: &str| {
+        std::fs::copy(dir.join(format!("{name}.crt")), &certificate).unwrap();
+        std::fs::copy(dir.join(format!("{name}.key")), &key).unwrap();
+    };
+    let options =
+        TlsOptions { certfile: Some(certificate.clone()), keyfile: Some(key.clone()), ..TlsOptions::default() };
+    let shown = |tls: &ServerTls| {
+        let mut pair = Pair::new(tls, client(dir).build());
+        pair.shake().unwrap();
+        pair.client.peer_certificates().unwrap()[0].clone()
+    };
+    put("server");
+    let mut tls = ServerTls::load(&options, None).unwrap().tls;
+    let mut connected = Pair::new(&tls, client(dir).build());
+    connected.shake().unwrap();
+    std::fs::write(&certificate, "half a fi").unwrap();
+    assert!(ServerTls::load(&options, None).is_err());
+    assert_eq!(shown(&tls), CertificateDer::from_pem_file(dir.join("server.crt")).unwrap());
+    put("leaf");
+    tls = ServerTls::load(&options, None).unwrap().tls;
+    assert_eq!(shown(&tls), CertificateDer::from_pem_file(dir.join("leaf.crt")).unwrap());
+    connected.client_says(b"still there").unwrap();
+    assert_eq!(connected.heard, b"still there");
+}
+
 #[test]
 fn secrets_are_logged_for_whoever_asked() {
     let Some(dir) = pki::directory() else { return };
