@@ -68,10 +68,10 @@ impl TlsStream {
         })
     }
 
-    /// Takes what came from the socket, decrypting it in place, and appends the plaintext to `plain`: never more bytes than
-    /// came. Answers of the handshake, and on an error the alert, go to the output.
+    /// Takes what came from the socket, decrypting it in place, and appends the plaintext to `plain`: at most as many bytes,
+    /// and one record that was kept. Answers of the handshake, and on an error the alert, go to the output.
     ///
-    /// After an error, and after the client said `close_notify` ([`TlsStream::is_finished`]), input is thrown away.
+    /// After an error, and after either side said `close_notify` ([`TlsStream::is_finished`]), input is thrown away.
     ///
     /// # Errors
     /// Whatever ends the connection. `plain` has what came before.
