@@ -38,7 +38,8 @@ pub use stream::TlsStream;
 use ciphers::CipherError;
 
 /// Session tickets for each TLS 1.3 handshake without client certificate. A client spends one for each connection and gets
-/// as many new ones, so one is enough for whoever comes back; each further one costs a packet of some 200 bytes.
+/// as many new ones, so one is enough for whoever comes back. They take no memory of an idle connection (3.2 KiB with 0, 1
+/// or 2), but each costs some 4 % of the handshake's time and a packet of 200 bytes.
 const TICKETS: usize = 1;
 
 /// Seconds of a day.
