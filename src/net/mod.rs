@@ -8,6 +8,9 @@ mod listener;
 mod read;
 mod slots;
 mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
 #[path = "tls_off.rs"]
 mod tls;
 mod transport;

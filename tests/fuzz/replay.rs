@@ -87,6 +87,12 @@ fn metrics() {
     replay("metrics", 5000, bodies::metrics);
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn tls() {
+    replay("tls", 1000, bodies::tls);
+}
+
 /// `cargo test --test fuzz -- --ignored` writes the seeds anew.
 #[test]
 #[ignore = "writes files"]
