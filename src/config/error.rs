@@ -213,6 +213,7 @@ impl Feature {
             Feature::Metrics => cfg!(feature = "metrics"),
             Feature::ControlApi => cfg!(feature = "control"),
             Feature::SysTree => cfg!(feature = "sys-tree"),
+            Feature::Tls => cfg!(feature = "tls"),
             Feature::UnixSockets => cfg!(feature = "unix-sockets"),
             Feature::Proxy => cfg!(feature = "proxy"),
             _ => false,

@@ -51,6 +51,8 @@ impl EventLoop {
             }
         }
         drop(tokens);
+        let tls = self.config.listeners.iter().position(|known| known == listener).and_then(|at| self.tls.get(at));
+        self.slots.set_tls(index, tls.cloned().flatten());
         self.listeners.extend(sockets);
         Ok(())
     }
@@ -120,9 +122,19 @@ impl EventLoop {
             Ok(access) => access,
             Err(error) => return not_reloaded(&error.to_string()),
         };
+        let tls = match super::certificates::load(&config, self.key_log.as_ref()) {
+            Ok(tls) => tls,
+            Err(error) => return not_reloaded(&error.on_reload()),
+        };
         let before = std::mem::replace(&mut self.config, config);
         // First what gives descriptors back, then what needs them.
         let changes = self.slots.take_over(&self.config.listeners);
+        self.tls = tls;
+        for (listener, tls) in self.config.listeners.iter().zip(&self.tls) {
+            if let Some(slot) = self.slots.open_slot_of(listener) {
+                self.slots.set_tls(slot, tls.clone());
+            }
+        }
         self.close_listeners(&changes);
         logging::reconfigure(&self.config.global.log);
         if self.config.local_only && !before.local_only {
@@ -135,6 +147,7 @@ impl EventLoop {
         }
         self.broker.set_settings(self.config.global.clone(), now);
         self.broker.set_access(access);
+        self.watch_certificates(now);
         self.check_api();
         self.open_added(&changes, &before);
         self.find_leaving(&changes);

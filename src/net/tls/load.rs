@@ -10,8 +10,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
 
+use super::TlsOptions;
 use super::error::TlsLoadError;
-use super::options::TlsOptions;
 use super::verify::ClientVerifier;
 use super::x509::Certificate;
 

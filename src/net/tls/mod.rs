@@ -10,7 +10,6 @@ mod error;
 mod keylog;
 mod load;
 mod names;
-mod options;
 mod stream;
 mod verify;
 mod x509;
@@ -30,9 +29,9 @@ use rustls::time_provider::TimeProvider;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, WantsVerifier, crypto::ring};
 
+pub use crate::config::{TlsOptions, TlsVersion};
 pub use error::{TlsError, TlsLoadError};
 pub use keylog::KeyLogFile;
-pub use options::{TlsOptions, TlsVersion};
 pub use stream::TlsStream;
 
 use ciphers::CipherError;
