@@ -94,7 +94,12 @@ fn marks_are_those_of_the_table() {
     let missing = |feature: Feature| {
         !matches!(
             feature,
-            Feature::ControlApi | Feature::Metrics | Feature::Proxy | Feature::SysTree | Feature::UnixSockets
+            Feature::ControlApi
+                | Feature::Metrics
+                | Feature::Proxy
+                | Feature::SysTree
+                | Feature::Tls
+                | Feature::UnixSockets
         )
     };
     for (document, entries) in documents() {
