@@ -215,6 +215,9 @@ impl Feature {
             Feature::ControlApi => cfg!(feature = "control"),
             Feature::SysTree => cfg!(feature = "sys-tree"),
             Feature::Acl => true,
+            Feature::Tls => cfg!(feature = "tls"),
+            Feature::UnixSockets => cfg!(feature = "unix-sockets"),
+            Feature::Proxy => cfg!(feature = "proxy"),
             _ => false,
         }
     }

@@ -1,8 +1,9 @@
 //! One connection: its socket, its endpoint, and where it stands between them.
 
-use crate::proto::{Endpoint, Outbox};
+use crate::proto::{CloseReason, Endpoint, Outbox};
 
 use super::stream::Stream;
+use super::transport::Transport;
 
 /// Whether a connection still does something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,8 +13,8 @@ pub(crate) enum Stage {
     /// Said goodbye: what still comes is thrown away until the peer closes or the time is over. Closing at once with
     /// input unread would reset the connection and could take our last packet from the peer.
     Draining {
-        /// When patience ends, in milliseconds.
-        until_ms: u64,
+        /// When patience ends, in seconds.
+        until_s: u32,
     },
     /// Waits in the graveyard for the end of the turn.
     Closed,
@@ -39,6 +40,8 @@ pub(crate) struct Readiness {
 pub(crate) struct Conn {
     pub(crate) stream: Stream,
     pub(crate) endpoint: Endpoint,
+    /// What stands between the two; none for plain TCP.
+    pub(crate) transport: Option<Box<Transport>>,
     pub(crate) outbox: Option<Box<Outbox>>,
     /// The deadline of the armed timer; 0 for none.
     pub(crate) timer_ms: u64,
@@ -49,10 +52,30 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
+    /// True while input may cost a signature.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.transport.as_ref().is_some_and(|transport| transport.is_handshaking())
+    }
+
+    /// Bytes that wait in the stages before the socket.
+    pub(crate) fn pending(&self) -> usize {
+        self.transport.as_ref().map_or(0, |transport| transport.pending())
+    }
+
+    /// True when there is something to write.
+    pub(crate) fn has_output(&self) -> bool {
+        self.outbox.is_some() || self.pending() > 0
+    }
+
+    /// True when everything the peer sent before it ended the connection was used: why the connection ends.
+    pub(crate) fn ended(&self) -> Option<&CloseReason> {
+        self.transport.as_ref()?.ended()
+    }
+
     pub(crate) fn deadline(&self) -> Option<u64> {
         match self.stage {
             Stage::Open => self.endpoint.deadline(),
-            Stage::Draining { until_ms } => Some(until_ms),
+            Stage::Draining { until_s } => Some(u64::from(until_s) * 1000),
             Stage::Closed => None,
         }
     }
@@ -65,6 +88,8 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn a_connection_is_at_most_128_bytes() {
-        assert!(size_of::<Conn>() <= 128, "{}", size_of::<Conn>());
+        // With debug assertions `mio` keeps more than the descriptor in its sockets.
+        let extra = size_of::<Stream>() - 8;
+        assert!(size_of::<Conn>() - extra <= 128, "{} with {extra}", size_of::<Conn>());
     }
 }

@@ -1,6 +1,7 @@
 //! The event loop: the only place that knows sockets. [`EventLoop::turn`] is the whole scheduler.
 
 mod access;
+mod certificates;
 mod conn;
 mod control;
 mod flush;
@@ -9,8 +10,16 @@ mod logins;
 mod read;
 mod slots;
 mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "tls_off.rs"]
+mod tls;
+mod transport;
+mod unix;
 mod worker;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -30,8 +39,11 @@ use conn::{Conn, Readiness, Stage};
 use listener::{Accepted, ListenSocket};
 use slots::Slots;
 use stream::Stream;
+use tls::{KeyLogFile, ServerTls};
+use transport::{Buffers, Transport};
 
 pub use access::AccessError;
+pub use certificates::{TlsFileError, check_tls};
 pub use listener::ListenError;
 
 /// Why the loop could not begin.
@@ -39,6 +51,8 @@ pub use listener::ListenError;
 pub enum OpenError {
     /// A password or ACL file.
     Access(AccessError),
+    /// Certificates, keys and what else TLS needs.
+    Tls(TlsFileError),
     /// A listener.
     Listen(ListenError),
 }
@@ -60,6 +74,9 @@ const TURN_BUDGET: u32 = 4096;
 const WORK_PER_TURN: u32 = 32 * 1024;
 /// Connections or sessions that are looked at for one unit of work.
 const WALKED_FOR_ONE: usize = 16;
+/// Steps of TLS handshakes in one turn, each of which may take a millisecond or more for a signature: a storm of new
+/// clients waits, not those who are connected.
+const HANDSHAKES_PER_TURN: u32 = 8;
 /// The least share.
 const LEAST_BUDGET: u32 = 64;
 /// How long a connection that was told goodbye may take to go.
@@ -102,6 +119,13 @@ pub struct EventLoop {
     logins: logins::LoginWorker,
     listeners: Vec<ListenSocket>,
     slots: Slots,
+    /// TLS of each listener of the configuration.
+    tls: Vec<Option<ServerTls>>,
+    key_log: Option<KeyLogFile>,
+    /// When to look at the certificates again.
+    certificates_due_ms: Option<u64>,
+    /// Listeners whose certificates the log has warned of, and with how many days left.
+    certificates_warned: Vec<(String, i64)>,
     /// Connections that a reload leaves no place for; some of them are closed in each turn.
     leaving: Vec<ConnId>,
     conns: Slab<Conn>,
@@ -110,6 +134,7 @@ pub struct EventLoop {
     to_flush: Vec<ConnId>,
     graveyard: Vec<ConnId>,
     scratch: Box<[u8]>,
+    buffers: Buffers,
     /// Empty outboxes for the next connections that need one, boxed as connections hold them.
     #[allow(clippy::vec_box)]
     spare: Vec<Box<Outbox>>,
@@ -126,6 +151,8 @@ struct Work {
     share: u32,
     /// What is left for all; who comes too late gets the least share.
     left: u32,
+    /// Steps of TLS handshakes that may still be taken in this turn.
+    handshakes: u32,
     /// Connections that did something in this turn.
     busy: u32,
     /// Whether the tables were walked in this turn.
@@ -135,7 +162,18 @@ struct Work {
 impl Work {
     fn next_turn(&mut self) {
         let share = (WORK_PER_TURN / self.busy.max(1)).clamp(LEAST_BUDGET, TURN_BUDGET);
-        *self = Work { share, left: WORK_PER_TURN, busy: 0, walked: false };
+        *self = Work { share, ..Work::new() };
+    }
+
+    fn new() -> Work {
+        Work { share: TURN_BUDGET, left: WORK_PER_TURN, handshakes: HANDSHAKES_PER_TURN, busy: 0, walked: false }
+    }
+
+    /// Whether a step of a TLS handshake may be taken in this turn.
+    fn handshake(&mut self) -> bool {
+        let may = self.handshakes > 0;
+        self.handshakes = self.handshakes.saturating_sub(1);
+        may
     }
 
     fn budget(&mut self) -> u32 {
@@ -156,15 +194,18 @@ impl Work {
 }
 
 impl EventLoop {
-    /// Opens every listener. Nothing is served before [`EventLoop::run`].
+    /// Opens every listener. Nothing is served before [`EventLoop::run`]. `key_log` takes the secrets of every TLS connection.
     pub fn new(
         mut config: Config,
         sources: Sources,
         signals: Signals,
         notifier: Option<Notifier>,
         hash_keys: [u64; 2],
+        key_log: Option<File>,
     ) -> Result<EventLoop, OpenError> {
         let now = clock::now();
+        let key_log = key_log.map(KeyLogFile::new);
+        let tls = certificates::load(&config, key_log.as_ref()).map_err(OpenError::Tls)?;
         let mut broker = Broker::new(config.global.clone(), hash_keys, now);
         broker.set_access(access::load(&mut config, broker.access()).map_err(OpenError::Access)?);
         broker.set_heap(alloc::current_bytes());
@@ -184,6 +225,10 @@ impl EventLoop {
             logins: logins::worker(waker),
             listeners: Vec::new(),
             slots: Slots::default(),
+            tls,
+            key_log,
+            certificates_due_ms: None,
+            certificates_warned: Vec::new(),
             leaving: Vec::new(),
             config,
             sources,
@@ -193,10 +238,11 @@ impl EventLoop {
             to_flush: Vec::new(),
             graveyard: Vec::new(),
             scratch: vec![0; SCRATCH].into(),
+            buffers: Buffers::default(),
             spare: Vec::new(),
             accept_paused_until_ms: None,
             descriptors_noted_ms: None,
-            work: Work { share: TURN_BUDGET, left: WORK_PER_TURN, busy: 0, walked: false },
+            work: Work::new(),
             stop: false,
         };
         let signal_fd = this.signals.as_raw_fd();
@@ -205,6 +251,7 @@ impl EventLoop {
             .register(&mut SourceFd(&signal_fd), SIGNALS, Interest::READABLE)
             .map_err(|error| ListenError::system(&error))?;
         this.open_listeners()?;
+        this.watch_certificates(now);
         this.check_api();
         Ok(this)
     }
@@ -246,6 +293,7 @@ impl EventLoop {
             self.broker.next_deadline(),
             self.watchdog_due_ms,
             self.accept_paused_until_ms,
+            self.certificates_due_ms,
             crate::logging::summary_due_ms(),
             // What was logged since the last were published. Not at once: a reader who is told of each line that it could
             // not be sent to him would keep us busy with himself.
@@ -305,10 +353,14 @@ impl EventLoop {
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         conn.is.writable |= event.writable;
         conn.is.read_closed |= event.read_closed;
-        if event.writable && conn.outbox.is_some() {
+        if event.writable && conn.has_output() {
             self.list_for_flush(id);
         }
         if event.readable || event.read_closed {
+            // First come, first served: after those who waited in the turns before.
+            if self.conns.get(id.0).is_some_and(Conn::is_handshaking) {
+                return self.list_as_ready(id);
+            }
             self.read(now, id);
         }
     }
@@ -336,6 +388,9 @@ impl EventLoop {
         if self.broker.next_deadline().is_some_and(|due| due <= now.mono_ms) {
             self.count_waiting();
             self.broker.on_timers(now);
+        }
+        if self.certificates_due_ms.is_some_and(|due| due <= now.mono_ms) {
+            self.watch_certificates(now);
         }
         if let Some(notifier) =
             self.notifier.as_ref().filter(|_| self.watchdog_due_ms.is_some_and(|due| due <= now.mono_ms))
@@ -417,7 +472,7 @@ impl EventLoop {
             }
             for _ in 0..ACCEPTS_PER_TURN {
                 match self.listeners[at].accept() {
-                    Accepted::Stream(stream, addr) => self.welcome(now, at, Stream::Tcp(stream), Peer::new(addr)),
+                    Accepted::Stream(stream, peer) => self.welcome(now, at, stream, peer),
                     Accepted::None => {
                         self.listeners[at].pending = false;
                         break;
@@ -453,17 +508,22 @@ impl EventLoop {
             || global.is_some_and(|max| self.conns.len() >= max as usize)
         {
             if self.config.global.connection_messages {
-                crate::notice!("Client connection from {} denied: max_connections exceeded.", peer.ip());
+                crate::notice!("Client connection from {} denied: max_connections exceeded.", peer.host());
             }
             return;
         }
-        // Somebody who looks every few seconds is not worth a line each time.
-        if client && self.config.global.connection_messages {
+        let transport = match Transport::new(listener, self.slots.tls(index)) {
+            Ok(transport) => transport,
+            Err(reason) => return log::error!("Error: Unable to begin TLS with {peer}: {reason}"),
+        };
+        // Somebody who looks every few seconds is not worth a line each time; and who is behind a proxy is not known yet.
+        if client && listener.proxy_protocol.is_none() && self.config.global.connection_messages {
             crate::notice!("New connection from {peer} on port {port}.");
         }
         let conn = Conn {
             stream,
             endpoint: Endpoint::new(listener.protocol, now, peer),
+            transport,
             outbox: None,
             timer_ms: 0,
             stage: Stage::Open,
@@ -562,7 +622,7 @@ mod tests {
 
     #[test]
     fn tables_are_walked_once_a_turn_and_again_while_there_is_work_left() {
-        let mut work = Work { share: 0, left: 0, busy: 0, walked: false };
+        let mut work = Work { share: 0, left: 0, ..Work::new() };
         assert!(work.walk(10) && !work.walk(10));
         work.next_turn();
         let table = WALKED_FOR_ONE * WORK_PER_TURN as usize / 4;

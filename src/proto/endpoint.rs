@@ -57,6 +57,34 @@ impl Endpoint {
         matches!(self, Endpoint::Mqtt(_))
     }
 
+    /// Where the peer is.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        match self {
+            Endpoint::Mqtt(server) => server.peer(),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(metrics) => metrics.peer(),
+        }
+    }
+
+    /// A proxy says where the peer really is.
+    pub fn set_peer(&mut self, peer: Peer) {
+        match self {
+            Endpoint::Mqtt(server) => server.set_peer(peer),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(metrics) => metrics.set_peer(peer),
+        }
+    }
+
+    /// A certificate says who the client is; before its first byte. See [`Server::set_identity`].
+    pub fn set_identity(&mut self, identity: Option<Identity>) {
+        match self {
+            Endpoint::Mqtt(server) => server.set_identity(identity),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(_) => drop(identity),
+        }
+    }
+
     /// The session that a client is connected to.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
@@ -94,15 +122,6 @@ impl Endpoint {
             Endpoint::Mqtt(_) => false,
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(metrics) => metrics.is_answering(),
-        }
-    }
-
-    /// Says who the peer is, as its certificate has it; see [`Server::set_identity`].
-    pub fn set_identity(&mut self, identity: Option<Identity>) {
-        match self {
-            Endpoint::Mqtt(server) => server.set_identity(identity),
-            #[cfg(feature = "metrics")]
-            Endpoint::Metrics(_) => {}
         }
     }
 

@@ -17,8 +17,14 @@ pub mod outbox;
 pub mod peer;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+#[cfg(not(feature = "proxy"))]
+#[path = "proxy_off.rs"]
+pub mod proxy;
 pub mod server;
 #[cfg(feature = "websockets")]
+pub mod ws;
+#[cfg(not(feature = "websockets"))]
+#[path = "ws_off.rs"]
 pub mod ws;
 
 pub use close::CloseReason;

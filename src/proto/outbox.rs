@@ -95,13 +95,20 @@ impl Outbox {
 
     /// Fills `slices` with what is to be sent next and returns how many it used.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.slices_within(usize::MAX, slices)
+    }
+
+    /// The same with at most the next `left` bytes.
+    pub fn slices_within<'a>(&'a self, mut left: usize, slices: &mut [IoSlice<'a>]) -> usize {
         let mut used = 0;
         let mut from = self.sent;
         let mut skip = self.splice_sent;
         let mut room = slices.iter_mut();
         let mut put = |part: &'a [u8]| {
-            let Some(slot) = room.next() else { return false };
+            let part = part.get(..left).unwrap_or(part);
+            let Some(slot) = room.next().filter(|_| !part.is_empty()) else { return false };
             *slot = IoSlice::new(part);
+            left -= part.len();
             used += 1;
             true
         };
@@ -222,6 +229,26 @@ mod tests {
             assert_eq!(out.len(), expected.len());
             assert!(drain(&mut out, &mut || random() % 1500) == expected);
             assert_eq!((out.packets(), out.len()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_limit_cuts_what_is_offered_and_nothing_else() {
+        let mut out = Outbox::default();
+        for _ in 0..3 {
+            out.packet().extend_from_slice(b"head");
+            out.payload(&message(&[b'x'; 600]));
+        }
+        let all = [&b"head"[..], &[b'x'; 600]].concat().repeat(3);
+        for sent in [0, 3, 100, 700] {
+            out.advance(sent);
+            let all = &all[all.len() - out.len()..];
+            for left in 0..=out.len() + 1 {
+                let mut slices = [IoSlice::new(&[]); 8];
+                let used = out.slices_within(left, &mut slices);
+                let got: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.iter().copied()).collect();
+                assert!(got == all[..left.min(all.len())], "{sent} {left}");
+            }
         }
     }
 

@@ -133,6 +133,17 @@ impl Server {
         }
     }
 
+    /// Where the client is.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// A proxy says where the client really is; before the first byte of the client.
+    pub fn set_peer(&mut self, peer: Peer) {
+        self.peer = peer;
+    }
+
     /// Says who the client is, as its certificate has it: that user name takes the place of the one in CONNECT, and no
     /// password is asked. To be called before CONNECT is read. A listener that takes names from certificates refuses a
     /// client without.
@@ -365,7 +376,8 @@ impl Server {
         }
         self.extra = None;
         self.framer = Framer::new();
-        if turn.config.global.connection_messages {
+        // Of a proxy that only looks whether somebody is here there is nothing to tell.
+        if turn.config.global.connection_messages && *reason != CloseReason::HealthCheck {
             let tail = conformance::log_tail(turn.strict(), reason);
             match name {
                 // A line of its own: whoever comes and goes in a loop must not hide who guesses passwords
@@ -374,7 +386,7 @@ impl Server {
                     crate::notice!("Client {name} [{}] {tail}", self.peer);
                 }
                 Some(name) => crate::notice!("Client {name} [{}] {tail}", self.peer),
-                None => crate::notice!("Client {} [{}] {tail}", self.peer.ip(), self.peer),
+                None => crate::notice!("Client {} [{}] {tail}", self.peer.host(), self.peer),
             }
         }
     }
@@ -388,7 +400,7 @@ impl Server {
         }
         let who = match (who, session) {
             (Who::Id, Some(session)) => turn.broker.client_id(session).to_string(),
-            (Who::Address | Who::Id, _) => self.peer.ip().to_string(),
+            (Who::Address | Who::Id, _) => self.peer.host().to_string(),
             // C Mosquitto prints "(null)" in the last case; the address says more.
             (Who::AddressPort | Who::Null, _) => self.peer.to_string(),
         };

@@ -103,6 +103,12 @@ fn db() {
     replay("db", 20_000, bodies::db);
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn tls() {
+    replay("tls", 1000, bodies::tls);
+}
+
 /// `cargo test --test fuzz -- --ignored` writes the seeds anew.
 #[test]
 #[ignore = "writes files"]

@@ -22,6 +22,8 @@ mod packet_cases;
 mod paho;
 #[cfg(feature = "tools")]
 mod passwd;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod real_configs;
 mod reload;
 mod rumqttc_clients;
@@ -29,5 +31,9 @@ mod running;
 mod script;
 mod stream;
 mod strict;
+#[cfg(feature = "tls")]
+mod tls;
 mod tokens;
+#[cfg(feature = "unix-sockets")]
+mod unix_socket;
 mod vectors;

@@ -332,8 +332,9 @@ fn listeners_come_go_and_move() {
 fn a_listener_that_cannot_be_opened_is_named_and_the_rest_goes_on() {
     let broker = start_with("max_keepalive 30");
     // Not one that the system gives out: a client of another test could get it as soon as it is free.
-    let port = free_port();
-    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a port");
+    let bound = || std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, free_port())).ok();
+    let taken = std::iter::repeat_with(bound).take(100).flatten().next().expect("a port");
+    let port = taken.local_addr().expect("an address").port();
     let other = free_port();
     let mut client = Client::connect(broker.addr(), 5, "c");
     let lines = format!(

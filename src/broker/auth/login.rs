@@ -89,8 +89,8 @@ pub struct LoginRequest<'a> {
     pub password: Option<&'a [u8]>,
     /// Whether the listener lets anybody in.
     pub anonymous_allowed: bool,
-    /// Where it comes from.
-    pub ip: IpAddr,
+    /// Where it comes from; `None` at a UNIX socket.
+    pub ip: Option<IpAddr>,
     /// The fingerprint that a [`Check`] came back right with.
     pub checked: Option<u64>,
 }
@@ -174,8 +174,8 @@ impl Logins {
 }
 
 /// The address the guard watches: not one of this machine, which all clients behind a local proxy, bridge or tunnel share.
-fn guarded(ip: IpAddr) -> Option<IpAddr> {
-    Some(ip.to_canonical()).filter(|ip| !ip.is_loopback())
+fn guarded(ip: Option<IpAddr>) -> Option<IpAddr> {
+    ip.map(|ip| ip.to_canonical()).filter(|ip| !ip.is_loopback())
 }
 
 impl Broker {
@@ -229,7 +229,7 @@ impl Broker {
 
     /// Milliseconds that a login from there has to wait before it is looked at.
     #[must_use]
-    pub fn login_wait_ms(&self, now: Now, ip: IpAddr) -> u64 {
+    pub fn login_wait_ms(&self, now: Now, ip: Option<IpAddr>) -> u64 {
         guarded(ip).map_or(0, |ip| self.logins.wait_ms(now, ip))
     }
 

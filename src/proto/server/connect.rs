@@ -21,7 +21,7 @@ impl Server {
             Ok(connect) => connect,
             Err(failed) => {
                 if let Some(form) = conformance::connack(turn.strict(), &failed) {
-                    self.send_refusal(turn, &self.peer.ip().to_string(), form);
+                    self.send_refusal(turn, &self.peer.host().to_string(), form);
                 }
                 return Err(failed.error.into());
             }
@@ -35,7 +35,7 @@ impl Server {
     pub(super) fn turn_away(&mut self, turn: &mut Turn<'_>, connect: &Connect<'_>, refused: Refused) -> Handled {
         let (code, refusal) = refused;
         let name =
-            if connect.client_id.is_empty() { self.peer.ip().to_string() } else { connect.client_id.to_string() };
+            if connect.client_id.is_empty() { self.peer.host().to_string() } else { connect.client_id.to_string() };
         self.max_packet_out = connect.max_packet_size.unwrap_or(0);
         if let Some(form) = conformance::refusal(turn.strict(), self.version, refusal, code) {
             self.send_refusal(turn, &name, form);

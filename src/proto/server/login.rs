@@ -270,7 +270,7 @@ impl Server {
             let (id, username, peer) = (connect.client_id, username.unwrap_or_default(), self.peer);
             crate::notice!(
                 "Login refused: client '{id}', user '{username}', from {} port {}: {}.",
-                peer.ip(),
+                peer.host(),
                 peer.port(),
                 failure.words()
             );

@@ -18,6 +18,8 @@ mod frames;
 mod metrics;
 mod packets;
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
 mod turns;
 
 pub use access::access;
@@ -30,6 +32,8 @@ pub use frames::frames;
 pub use metrics::metrics;
 pub use packets::{packet_v3, packet_v5};
 pub use server::server;
+#[cfg(feature = "tls")]
+pub use tls::tls;
 
 /// Marsaglia's xorshift: choices that follow from a seed.
 pub struct Random(pub u64);

@@ -40,7 +40,7 @@ fn request<'a>(ip: &str, username: &'a str, password: &'a str) -> LoginRequest<'
         username: Some(username),
         password: Some(password.as_bytes()),
         anonymous_allowed: false,
-        ip: ip.parse().unwrap(),
+        ip: Some(ip.parse().unwrap()),
         checked: None,
     }
 }
