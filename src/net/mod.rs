@@ -3,6 +3,8 @@
 mod access;
 mod conn;
 mod control;
+#[allow(dead_code)]
+mod files;
 mod flush;
 mod listener;
 mod read;
