@@ -87,6 +87,18 @@ fn metrics() {
     replay("metrics", 5000, bodies::metrics);
 }
 
+#[cfg(feature = "websockets")]
+#[test]
+fn upgrade() {
+    replay("upgrade", 5000, bodies::upgrade);
+}
+
+#[cfg(feature = "websockets")]
+#[test]
+fn websocket() {
+    replay("websocket", 5000, bodies::websocket);
+}
+
 /// `cargo test --test fuzz -- --ignored` writes the seeds anew.
 #[test]
 #[ignore = "writes files"]

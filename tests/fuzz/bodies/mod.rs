@@ -15,6 +15,8 @@ mod metrics;
 mod packets;
 mod server;
 mod turns;
+#[cfg(feature = "websockets")]
+mod websockets;
 
 pub use config::config;
 pub use frames::frames;
@@ -22,6 +24,8 @@ pub use frames::frames;
 pub use metrics::metrics;
 pub use packets::{packet_v3, packet_v5};
 pub use server::server;
+#[cfg(feature = "websockets")]
+pub use websockets::{upgrade, websocket};
 
 /// Marsaglia's xorshift: choices that follow from a seed.
 pub struct Random(pub u64);
