@@ -21,8 +21,13 @@ use crate::os::{daemon, limits, private_file, random, umask};
 use crate::{logging, notice};
 
 /// Parts that not every build has, and whether this one does; each is named in a line at start.
-const PARTS: [(&str, bool); 5] =
-    [("Bridge", false), ("Persistence", false), ("TLS", false), ("TLS-PSK", false), ("Websockets", false)];
+const PARTS: [(&str, bool); 5] = [
+    ("Bridge", false),
+    ("Persistence", false),
+    ("TLS", false),
+    ("TLS-PSK", false),
+    ("Websockets", cfg!(feature = "websockets")),
+];
 
 /// Why the broker did not start, or stopped on its own. `Display` gives the lines to log.
 #[derive(Debug)]

@@ -213,6 +213,7 @@ impl Feature {
             Feature::Metrics => cfg!(feature = "metrics"),
             Feature::ControlApi => cfg!(feature = "control"),
             Feature::SysTree => cfg!(feature = "sys-tree"),
+            Feature::Websockets => cfg!(feature = "websockets"),
             _ => false,
         }
     }

@@ -1,8 +1,9 @@
 //! One connection: its socket, its endpoint, and where it stands between them.
 
-use crate::proto::{Endpoint, Outbox};
+use crate::proto::{CloseReason, Endpoint, Outbox};
 
 use super::stream::Stream;
+use super::transport::Transport;
 
 /// Whether a connection still does something.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -12,8 +13,8 @@ pub(crate) enum Stage {
     /// Said goodbye: what still comes is thrown away until the peer closes or the time is over. Closing at once with
     /// input unread would reset the connection and could take our last packet from the peer.
     Draining {
-        /// When patience ends, in milliseconds.
-        until_ms: u64,
+        /// When patience ends, in seconds.
+        until_s: u32,
     },
     /// Waits in the graveyard for the end of the turn.
     Closed,
@@ -39,6 +40,8 @@ pub(crate) struct Readiness {
 pub(crate) struct Conn {
     pub(crate) stream: Stream,
     pub(crate) endpoint: Endpoint,
+    /// What stands between the two; none for plain TCP.
+    pub(crate) transport: Option<Box<Transport>>,
     pub(crate) outbox: Option<Box<Outbox>>,
     /// The deadline of the armed timer; 0 for none.
     pub(crate) timer_ms: u64,
@@ -49,10 +52,35 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
+    /// True while input may cost a signature.
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.transport.as_ref().is_some_and(|transport| transport.is_handshaking())
+    }
+
+    /// Bytes that wait in the stages before the socket.
+    pub(crate) fn pending(&self) -> usize {
+        self.transport.as_ref().map_or(0, |transport| transport.pending())
+    }
+
+    /// True when there is something to write.
+    pub(crate) fn has_output(&self) -> bool {
+        self.outbox.is_some() || self.pending() > 0
+    }
+
+    /// True when everything the peer sent before it ended the connection was used: why the connection ends.
+    pub(crate) fn ended(&self) -> Option<&CloseReason> {
+        self.transport.as_ref()?.ended()
+    }
+
+    /// Until when the peer must have taken what it is sent instead of what its endpoint has; `None` when that is nothing.
+    pub(crate) fn serving_until(&self) -> Option<u64> {
+        self.transport.as_ref()?.serving_until()
+    }
+
     pub(crate) fn deadline(&self) -> Option<u64> {
         match self.stage {
-            Stage::Open => self.endpoint.deadline(),
-            Stage::Draining { until_ms } => Some(until_ms),
+            Stage::Open => self.serving_until().or_else(|| self.endpoint.deadline()),
+            Stage::Draining { until_s } => Some(u64::from(until_s) * 1000),
             Stage::Closed => None,
         }
     }

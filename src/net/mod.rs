@@ -3,13 +3,21 @@
 mod access;
 mod conn;
 mod control;
-#[allow(dead_code)]
+#[cfg(feature = "websockets")]
 mod files;
 mod flush;
 mod listener;
 mod read;
 mod slots;
 mod stream;
+#[path = "tls_off.rs"]
+mod tls;
+mod transport;
+#[cfg(feature = "websockets")]
+mod websocket;
+#[cfg(not(feature = "websockets"))]
+#[path = "websocket_off.rs"]
+mod websocket;
 #[allow(dead_code)]
 mod worker;
 
@@ -31,6 +39,7 @@ use conn::{Conn, Readiness, Stage};
 use listener::{Accepted, ListenSocket};
 use slots::Slots;
 use stream::Stream;
+use transport::{Buffers, Transport};
 
 pub use access::AccessError;
 pub use listener::ListenError;
@@ -61,6 +70,9 @@ const TURN_BUDGET: u32 = 4096;
 const WORK_PER_TURN: u32 = 32 * 1024;
 /// Connections or sessions that are looked at for one unit of work.
 const WALKED_FOR_ONE: usize = 16;
+/// Steps of TLS handshakes in one turn, each of which may take a millisecond or more for a signature: a storm of new
+/// clients waits, not those who are connected.
+const HANDSHAKES_PER_TURN: u32 = 8;
 /// The least share.
 const LEAST_BUDGET: u32 = 64;
 /// How long a connection that was told goodbye may take to go.
@@ -107,6 +119,7 @@ pub struct EventLoop {
     to_flush: Vec<ConnId>,
     graveyard: Vec<ConnId>,
     scratch: Box<[u8]>,
+    buffers: Buffers,
     /// Empty outboxes for the next connections that need one, boxed as connections hold them.
     #[allow(clippy::vec_box)]
     spare: Vec<Box<Outbox>>,
@@ -123,6 +136,8 @@ struct Work {
     share: u32,
     /// What is left for all; who comes too late gets the least share.
     left: u32,
+    /// Steps of TLS handshakes that may still be taken in this turn.
+    handshakes: u32,
     /// Connections that did something in this turn.
     busy: u32,
     /// Whether the tables were walked in this turn.
@@ -132,7 +147,18 @@ struct Work {
 impl Work {
     fn next_turn(&mut self) {
         let share = (WORK_PER_TURN / self.busy.max(1)).clamp(LEAST_BUDGET, TURN_BUDGET);
-        *self = Work { share, left: WORK_PER_TURN, busy: 0, walked: false };
+        *self = Work { share, ..Work::new() };
+    }
+
+    fn new() -> Work {
+        Work { share: TURN_BUDGET, left: WORK_PER_TURN, handshakes: HANDSHAKES_PER_TURN, busy: 0, walked: false }
+    }
+
+    /// Whether a step of a TLS handshake may be taken in this turn.
+    fn handshake(&mut self) -> bool {
+        let may = self.handshakes > 0;
+        self.handshakes = self.handshakes.saturating_sub(1);
+        may
     }
 
     fn budget(&mut self) -> u32 {
@@ -188,10 +214,11 @@ impl EventLoop {
             to_flush: Vec::new(),
             graveyard: Vec::new(),
             scratch: vec![0; SCRATCH].into(),
+            buffers: Buffers::default(),
             spare: Vec::new(),
             accept_paused_until_ms: None,
             descriptors_noted_ms: None,
-            work: Work { share: TURN_BUDGET, left: WORK_PER_TURN, busy: 0, walked: false },
+            work: Work::new(),
             stop: false,
         };
         let signal_fd = this.signals.as_raw_fd();
@@ -296,10 +323,14 @@ impl EventLoop {
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         conn.is.writable |= event.writable;
         conn.is.read_closed |= event.read_closed;
-        if event.writable && conn.outbox.is_some() {
+        if event.writable && conn.has_output() {
             self.list_for_flush(id);
         }
         if event.readable || event.read_closed {
+            // First come, first served: after those who waited in the turns before.
+            if self.conns.get(id.0).is_some_and(Conn::is_handshaking) {
+                return self.list_as_ready(id);
+            }
             self.read(now, id);
         }
     }
@@ -443,17 +474,22 @@ impl EventLoop {
             || global.is_some_and(|max| self.conns.len() >= max as usize)
         {
             if self.config.global.connection_messages {
-                crate::notice!("Client connection from {} denied: max_connections exceeded.", peer.ip());
+                crate::notice!("Client connection from {} denied: max_connections exceeded.", peer.host());
             }
             return;
         }
-        // Somebody who looks every few seconds is not worth a line each time.
-        if client && self.config.global.connection_messages {
+        let transport = match Transport::new(listener, self.slots.tls(index)) {
+            Ok(transport) => transport,
+            Err(reason) => return log::error!("Error: Unable to begin TLS with {peer}: {reason}"),
+        };
+        // Somebody who looks every few seconds is not worth a line each time; and who is behind a proxy is not known yet.
+        if client && listener.proxy_protocol.is_none() && self.config.global.connection_messages {
             crate::notice!("New connection from {peer} on port {port}.");
         }
         let conn = Conn {
             stream,
             endpoint: Endpoint::new(listener.protocol, now, peer),
+            transport,
             outbox: None,
             timer_ms: 0,
             stage: Stage::Open,
@@ -552,7 +588,7 @@ mod tests {
 
     #[test]
     fn tables_are_walked_once_a_turn_and_again_while_there_is_work_left() {
-        let mut work = Work { share: 0, left: 0, busy: 0, walked: false };
+        let mut work = Work { share: 0, left: 0, ..Work::new() };
         assert!(work.walk(10) && !work.walk(10));
         work.next_turn();
         let table = WALKED_FOR_ONE * WORK_PER_TURN as usize / 4;

@@ -3,6 +3,8 @@
 use std::io;
 
 use super::conn::Stage;
+use super::flush::{ROUNDS, Wrote};
+use super::transport::{Arrival, MAX_PENDING};
 use super::{DRAIN_MS, EventLoop};
 use crate::broker::ConnId;
 use crate::proto::{CloseReason, Flow};
@@ -30,6 +32,9 @@ impl EventLoop {
         }
         let client = conn.endpoint.is_client();
         if client && self.broker.is_congested() {
+            return self.list_as_ready(id);
+        }
+        if conn.is_handshaking() && !self.work.handshake() {
             return self.list_as_ready(id);
         }
         if std::mem::take(&mut conn.is.leftover) && !self.feed(now, id, 0) {
@@ -71,16 +76,28 @@ impl EventLoop {
         }
     }
 
-    /// Hands the first `len` bytes of the scratch buffer to the endpoint. True when it wants more.
+    /// Hands the first `len` bytes of the scratch buffer to the endpoint, through the stages before it. True when it wants
+    /// more.
     fn feed(&mut self, now: Now, id: ConnId, len: usize) -> bool {
-        let scratch = std::mem::take(&mut self.scratch);
-        let input = scratch.get(..len).unwrap_or_default();
-        let flow = self.with_endpoint(now, id, |endpoint, turn| endpoint.on_bytes(turn, input));
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut plain = std::mem::take(&mut self.buffers.plain);
+        let raw = scratch.get_mut(..len).unwrap_or_default();
+        let staged = self.decode(now, id, raw, &mut plain);
+        let input = if staged { &plain[..] } else { raw };
+        let flow = if input.is_empty() && len > 0 {
+            // A piece of a header or of a handshake.
+            Some(Flow::Continue)
+        } else {
+            self.with_endpoint(now, id, |endpoint, turn| endpoint.on_bytes(turn, input))
+        };
         self.scratch = scratch;
+        plain.clear();
+        self.buffers.plain = plain;
         // At once: later both sessions may have ended, and with them the client id that the log has to name.
         self.run_closes(now);
         let Some(conn) = self.conns.get_mut(id.0) else { return false };
-        if conn.outbox.is_some() {
+        let owes = conn.pending() > MAX_PENDING;
+        if conn.has_output() {
             self.list_for_flush(id);
         }
         if self.broker.wants_flush() {
@@ -102,17 +119,55 @@ impl EventLoop {
             }
             Some(Flow::Report) => self.report(now, id),
             Some(Flow::Continue) => {
+                let ended = self.conns.get(id.0).and_then(|conn| conn.ended().cloned());
+                if let Some(reason) = ended.filter(|_| !self.is_answering(id)) {
+                    self.close(now, id, &reason);
+                    return false;
+                }
                 self.arm(id);
-                return true;
+                if !owes {
+                    return true;
+                }
+                // It does not read what the stages have for it.
+                conn_is(self, id, |is| (is.leftover, is.paused) = (true, true));
             }
         }
         self.arm(id);
         false
     }
 
+    /// Runs input through the stages of a connection, which gives `plain`. False for a connection without any: the input is
+    /// what it is.
+    fn decode(&mut self, now: Now, id: ConnId, input: &mut [u8], plain: &mut Vec<u8>) -> bool {
+        let Some(conn) = self.conns.get_mut(id.0) else { return false };
+        let Some(transport) = &mut conn.transport else { return false };
+        if input.is_empty() {
+            return true;
+        }
+        let (listener, peer) = (self.slots.settings(conn.listener), conn.endpoint.peer());
+        let arrival = Arrival { now, listener, config: &self.config, peer };
+        let learned = transport.read(input, arrival, plain, &mut self.buffers);
+        if transport.is_needless() {
+            conn.transport = None;
+        }
+        if let Some(source) = learned.proxied {
+            conn.endpoint.set_peer(source.unwrap_or(peer));
+            if conn.endpoint.is_client() && self.config.global.connection_messages {
+                crate::notice!("New connection from {} on port {}.", conn.endpoint.peer(), listener.port);
+            }
+        }
+        if let Some(client) = learned.forwarded {
+            conn.endpoint.set_peer(client);
+        }
+        if learned.identity.is_some() {
+            conn.endpoint.set_identity(learned.identity);
+        }
+        true
+    }
+
     /// A peer that has closed its side may still wait for an answer; it is written, or time runs out.
     fn is_answering(&self, id: ConnId) -> bool {
-        self.conns.get(id.0).is_some_and(|conn| conn.endpoint.is_answering())
+        self.conns.get(id.0).is_some_and(|conn| conn.endpoint.is_answering() || conn.serving_until().is_some())
     }
 
     /// Hands an endpoint the figures it wants, or has it wait for the next turn when this one has had enough of that.
@@ -144,33 +199,42 @@ impl EventLoop {
 
     /// A connection's timer: keepalive, a stalled packet, or the end of patience.
     pub(super) fn conn_due(&mut self, now: Now, id: ConnId) {
-        match self.conns.get_mut(id.0).map(|conn| conn.stage) {
-            Some(Stage::Open) => match self.with_endpoint(now, id, |endpoint, turn| endpoint.on_timer(turn)) {
+        let Some(conn) = self.conns.get(id.0) else { return };
+        match (conn.stage, conn.serving_until()) {
+            (Stage::Open, Some(until_ms)) if until_ms <= now.mono_ms => self.close(now, id, &CloseReason::Timeout),
+            (Stage::Open, Some(_)) => self.arm(id),
+            (Stage::Open, None) => match self.with_endpoint(now, id, |endpoint, turn| endpoint.on_timer(turn)) {
                 Some(Flow::Close(reason)) => self.close(now, id, &reason),
                 _ => self.arm(id),
             },
-            Some(Stage::Draining { until_ms }) if until_ms <= now.mono_ms => self.drop_conn(id),
-            Some(Stage::Draining { .. }) => self.arm(id),
-            Some(Stage::Closed) | None => {}
+            (Stage::Draining { until_s }, _) if u64::from(until_s) * 1000 <= now.mono_ms => self.drop_conn(id),
+            (Stage::Draining { .. }, _) => self.arm(id),
+            (Stage::Closed, _) => {}
         }
     }
 
     /// Ends a connection: its endpoint says goodbye and detaches, one attempt is made to send that, then it is closed.
     pub(super) fn close(&mut self, now: Now, id: ConnId, reason: &CloseReason) {
         let Some(spoke) = self.with_endpoint(now, id, |endpoint, turn| endpoint.close(turn, reason)) else { return };
-        if spoke {
-            self.write_once(id);
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
+        let transport = conn.transport.as_ref();
+        let spoke = spoke || transport.is_some_and(|transport| transport.says_goodbye());
+        // Whose end of the stream was read has nothing more to say that could be thrown away; one that only said goodbye
+        // within a stage waits for the answer.
+        let ended = transport.is_some_and(|transport| transport.ended().is_some());
+        let gone = matches!(reason, CloseReason::ClosedByClient | CloseReason::Socket(_)) && !ended;
+        if spoke && !gone {
+            self.write_last(now, id, reason);
         }
         let Some(conn) = self.conns.get_mut(id.0) else { return };
-        conn.outbox = None;
+        (conn.outbox, conn.transport) = (None, None);
         if conn.endpoint.is_client() {
             self.broker.stats.open_sockets = self.broker.stats.open_sockets.saturating_sub(1);
         }
-        // Whose end of the stream was read has nothing more to say that could be thrown away.
-        let gone = matches!(reason, CloseReason::ClosedByClient | CloseReason::Socket(_));
         if spoke && !gone && !self.stop {
             conn.stream.finish();
-            conn.stage = Stage::Draining { until_ms: now.mono_ms + DRAIN_MS };
+            let until_s = u32::try_from((now.mono_ms + DRAIN_MS).div_ceil(1000)).unwrap_or(u32::MAX);
+            conn.stage = Stage::Draining { until_s };
             let announced = conn.is.read_closed;
             self.arm(id);
             if announced {
@@ -180,6 +244,26 @@ impl EventLoop {
         } else {
             self.drop_conn(id);
         }
+    }
+
+    /// One attempt to send what is left, with the goodbyes of the stages behind it.
+    fn write_last(&mut self, now: Now, id: ConnId, reason: &CloseReason) {
+        if self.conns.get(id.0).is_none_or(|conn| conn.transport.is_none()) {
+            self.write_once(id);
+            return;
+        }
+        for _ in 0..ROUNDS {
+            match self.write_once(id) {
+                Wrote::All => break,
+                Wrote::Some => {}
+                Wrote::Blocked | Wrote::Failed(_) => return,
+            }
+        }
+        let Some(conn) = self.conns.get_mut(id.0).filter(|conn| !conn.has_output()) else { return };
+        if let Some(transport) = &mut conn.transport {
+            transport.say_goodbye(now, reason, &mut self.buffers);
+        }
+        self.write_once(id);
     }
 
     /// Sends a connection to the graveyard.

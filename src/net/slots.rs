@@ -11,6 +11,7 @@
 //! A connection keeps the mount point it came with: its subscriptions, its will and its queue hold topics with that
 //! prefix. Everything else changes under it.
 
+use super::tls::ServerTls;
 use crate::config::Listener;
 
 /// Whether connections come in through a slot.
@@ -26,6 +27,7 @@ enum State {
 
 struct Slot {
     settings: Listener,
+    tls: Option<ServerTls>,
     connections: u32,
     state: State,
 }
@@ -77,7 +79,7 @@ fn same_sockets(a: &Listener, b: &Listener) -> bool {
 impl Slots {
     /// A slot for a listener whose sockets are open. `None` when there are too many.
     pub(super) fn add(&mut self, settings: Listener) -> Option<u16> {
-        let slot = Slot { settings, connections: 0, state: State::Open };
+        let slot = Slot { settings, tls: None, connections: 0, state: State::Open };
         if let Some(at) = self.slots.iter().position(Slot::is_free) {
             self.slots[at] = slot;
             return u16::try_from(at).ok();
@@ -90,6 +92,11 @@ impl Slots {
     /// The settings of a slot that is in use.
     pub(super) fn settings(&self, index: u16) -> &Listener {
         &self.slots[usize::from(index)].settings
+    }
+
+    /// TLS of a slot whose listener speaks it.
+    pub(super) fn tls(&self, index: u16) -> Option<&ServerTls> {
+        self.slots[usize::from(index)].tls.as_ref()
     }
 
     /// True when the listener is gone.

@@ -58,6 +58,18 @@ pub enum CloseReason {
     OutOfMemory,
     /// The peer asked for one thing and has it.
     Answered,
+    /// TLS failed; why, in words. The log has a line of its own with them.
+    Tls(Box<str>),
+    /// No PROXY header where one is needed, or one that the listener does not accept; the log has a line of its own.
+    BadProxyHeader,
+    /// A proxy wanted to know whether somebody is here.
+    HealthCheck,
+    /// No HTTP request, or none for MQTT over WebSockets.
+    BadUpgrade,
+    /// A WebSocket from a page that may not have one `[conf: websockets_origin]`.
+    WrongOrigin,
+    /// WebSocket frames that break a rule.
+    BadFrame,
     /// The broker stops.
     Shutdown,
 }
@@ -96,6 +108,9 @@ impl CloseReason {
         use CloseReason as R;
         Some(match self {
             R::Disconnect { .. } | R::ClosedByClient | R::Socket(_) | R::Refused { .. } | R::Answered => return None,
+            R::Tls(_) | R::BadProxyHeader | R::HealthCheck | R::BadUpgrade | R::WrongOrigin | R::BadFrame => {
+                return None;
+            }
             R::Timeout => ReasonCode::KEEP_ALIVE_TIMEOUT,
             R::Stalled => ReasonCode::MALFORMED_PACKET,
             R::Decode(error) => return error.reason(),
@@ -146,6 +161,12 @@ impl fmt::Display for CloseReason {
             R::TooManyUnreleased => f.write_str("quota exceeded."),
             R::OutOfMemory => f.write_str("out of memory."),
             R::Answered => f.write_str("answered."),
+            R::Tls(_) => f.write_str("bad socket read/write: A TLS error occurred"),
+            R::BadProxyHeader => f.write_str("bad socket read/write: Invalid input"),
+            R::HealthCheck => f.write_str("health check."),
+            R::BadUpgrade => f.write_str("bad socket read/write: Unknown error"),
+            R::WrongOrigin => f.write_str("non-matching http origin."),
+            R::BadFrame => f.write_str("Protocol error."),
             R::Shutdown => f.write_str("broker is shutting down."),
             R::Refused { refusal, .. } => f.write_str(match refusal {
                 Refusal::NotAuthorised => "not authorised.",

@@ -5,6 +5,7 @@ use super::metrics::Metrics;
 use super::peer::Connection;
 use super::{CloseReason, Flow, Peer, Server, Turn};
 use crate::broker::SessionId;
+use crate::broker::auth::Identity;
 use crate::config::Protocol;
 use crate::timer::Now;
 
@@ -53,6 +54,34 @@ impl Endpoint {
     #[must_use]
     pub fn is_client(&self) -> bool {
         matches!(self, Endpoint::Mqtt(_))
+    }
+
+    /// Where the peer is.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        match self {
+            Endpoint::Mqtt(server) => server.peer(),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(metrics) => metrics.peer(),
+        }
+    }
+
+    /// A proxy says where the peer really is.
+    pub fn set_peer(&mut self, peer: Peer) {
+        match self {
+            Endpoint::Mqtt(server) => server.set_peer(peer),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(metrics) => metrics.set_peer(peer),
+        }
+    }
+
+    /// A certificate says who the client is; before its first byte.
+    pub fn set_identity(&mut self, identity: Option<Identity>) {
+        match self {
+            Endpoint::Mqtt(server) => server.set_identity(identity),
+            #[cfg(feature = "metrics")]
+            Endpoint::Metrics(_) => drop(identity),
+        }
     }
 
     /// The session that a client is connected to.

@@ -97,6 +97,17 @@ impl Metrics {
         self.deadline_ms
     }
 
+    /// Where the peer is.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// A proxy says where the peer really is.
+    pub fn set_peer(&mut self, peer: Peer) {
+        self.peer = peer;
+    }
+
     /// True from the request on: the answer goes out also to a peer that will send nothing more.
     #[must_use]
     pub fn is_answering(&self) -> bool {

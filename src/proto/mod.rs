@@ -17,6 +17,9 @@ pub mod outbox;
 pub mod peer;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+#[cfg(not(feature = "proxy"))]
+#[path = "proxy_off.rs"]
+pub mod proxy;
 pub mod server;
 #[cfg(feature = "websockets")]
 pub mod ws;

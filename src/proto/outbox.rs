@@ -95,13 +95,20 @@ impl Outbox {
 
     /// Fills `slices` with what is to be sent next and returns how many it used.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.slices_within(usize::MAX, slices)
+    }
+
+    /// The same with at most the next `left` bytes.
+    pub fn slices_within<'a>(&'a self, mut left: usize, slices: &mut [IoSlice<'a>]) -> usize {
         let mut used = 0;
         let mut from = self.sent;
         let mut skip = self.splice_sent;
         let mut room = slices.iter_mut();
         let mut put = |part: &'a [u8]| {
-            let Some(slot) = room.next() else { return false };
+            let part = part.get(..left).unwrap_or(part);
+            let Some(slot) = room.next().filter(|_| !part.is_empty()) else { return false };
             *slot = IoSlice::new(part);
+            left -= part.len();
             used += 1;
             true
         };

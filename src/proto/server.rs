@@ -23,6 +23,7 @@ use std::mem;
 
 use super::peer::Connection;
 use super::{CloseReason, Flow, Peer, Turn, conformance};
+use crate::broker::auth::Identity;
 use crate::broker::changes::ChangeSeq;
 use crate::broker::memory::SMALL_PACKET;
 use crate::broker::{Acked, Broker, Ending, SessionId};
@@ -56,6 +57,8 @@ pub struct Server {
     framer: Framer,
     phase: Phase,
     extra: Option<Box<Extra>>,
+    /// Who the transport says the client is.
+    identity: Option<Box<Identity>>,
     last_in_ms: u64,
     peer: Peer,
     /// The largest packet the client takes; 0 is unlimited.
@@ -108,6 +111,7 @@ impl Server {
             framer: Framer::new(),
             phase: Phase::AwaitConnect,
             extra: None,
+            identity: None,
             last_in_ms: now.mono_ms,
             peer,
             max_packet_out: 0,
@@ -117,6 +121,24 @@ impl Server {
             version: ProtocolVersion::V311,
             unsendable: false,
         }
+    }
+
+    /// Where the client is.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// A proxy says where the client really is; before the first byte of the client.
+    pub fn set_peer(&mut self, peer: Peer) {
+        self.peer = peer;
+    }
+
+    /// What the transport knows of the client `[conf: use_identity_as_username]`: this name counts, not the one in CONNECT, and no
+    /// password is asked. To be called before CONNECT is read. A listener that takes names from certificates refuses a
+    /// client without.
+    pub fn set_identity(&mut self, identity: Option<Identity>) {
+        self.identity = identity.map(Box::new);
     }
 
     /// The session the client is connected to.
@@ -323,7 +345,8 @@ impl Server {
         }
         self.extra = None;
         self.framer = Framer::new();
-        if turn.config.global.connection_messages {
+        // Of a proxy that only looks whether somebody is here there is nothing to tell.
+        if turn.config.global.connection_messages && *reason != CloseReason::HealthCheck {
             let tail = conformance::log_tail(turn.strict(), reason);
             match name {
                 // A line of its own: whoever comes and goes in a loop must not hide who guesses passwords
@@ -332,7 +355,7 @@ impl Server {
                     crate::notice!("Client {name} [{}] {tail}", self.peer);
                 }
                 Some(name) => crate::notice!("Client {name} [{}] {tail}", self.peer),
-                None => crate::notice!("Client {} [{}] {tail}", self.peer.ip(), self.peer),
+                None => crate::notice!("Client {} [{}] {tail}", self.peer.host(), self.peer),
             }
         }
     }
@@ -346,7 +369,7 @@ impl Server {
         }
         let who = match (who, phase) {
             (Who::Id, Phase::Live(session)) => turn.broker.client_id(session).to_string(),
-            (Who::Address | Who::Id, _) => self.peer.ip().to_string(),
+            (Who::Address | Who::Id, _) => self.peer.host().to_string(),
             // C Mosquitto prints "(null)" in the last case; the address says more.
             (Who::AddressPort | Who::Null, _) => self.peer.to_string(),
         };

@@ -7,6 +7,14 @@ pub mod argon2id;
 pub mod guard;
 pub mod password;
 
+/// Who a client is by other means than its password, such as a certificate or an exchange of AUTH packets: this user name
+/// takes the place of the one in CONNECT, and no password is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The user name.
+    pub username: Box<str>,
+}
+
 /// True when a client may publish to `topic`: `$SYS` belongs to the broker, except the bridge states, and `$share` is not
 /// a topic.
 #[must_use]

@@ -77,7 +77,6 @@ fn the_first_missing_feature_is_told_after_every_other_mistake() {
     );
     for (line, feature) in [
         ("listener 0 /tmp/x", "UNIX sockets"),
-        ("protocol websockets", "WebSockets"),
         ("password_file x", "password files"),
         ("retained_persistence 1", "persistence"),
         ("require_certificate true", "TLS"),

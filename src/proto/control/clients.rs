@@ -25,7 +25,7 @@ pub(super) fn put_client(out: &mut String, context: &Context<'_>, id: SessionId,
         object.raw(since, client.since_s);
     }
     if let Some(connection) = &connection {
-        object.text("address", &connection.peer.ip().to_string());
+        object.text("address", &connection.peer.host().to_string());
         object.raw("remotePort", connection.peer.port());
         object.raw("port", connection.listener_port);
         object.raw("keepalive", connection.keepalive_s);

@@ -19,7 +19,7 @@ impl Server {
             Ok(connect) => connect,
             Err(failed) => {
                 if let Some(form) = conformance::connack(turn.strict(), &failed) {
-                    self.send_refusal(turn, &self.peer.ip().to_string(), form);
+                    self.send_refusal(turn, &self.peer.host().to_string(), form);
                 }
                 return Err(failed.error.into());
             }
@@ -30,7 +30,7 @@ impl Server {
             Ok(()) => Ok(()),
             Err((code, refusal)) => {
                 let name = if connect.client_id.is_empty() {
-                    self.peer.ip().to_string()
+                    self.peer.host().to_string()
                 } else {
                     connect.client_id.to_string()
                 };
@@ -57,7 +57,13 @@ impl Server {
     fn accept(&mut self, turn: &mut Turn<'_>, connect: &Connect<'_>) -> Result<(), Refused> {
         self.check_form(turn, connect)?;
         let (global, listener) = (&turn.config.global, turn.listener);
-        let username = connect.username.filter(|name| !name.is_empty());
+        let tls = &listener.tls;
+        if self.identity.is_none() && (tls.use_identity_as_username || tls.use_subject_as_username) {
+            return Err((Some(ReasonCode::BAD_USER_NAME_OR_PASSWORD), Refusal::NotAuthorised));
+        }
+        let identity = self.identity.as_deref().cloned();
+        let username = identity.as_ref().map(|identity| &*identity.username).or(connect.username);
+        let username = username.filter(|name| !name.is_empty());
 
         let mut generated = None;
         if connect.client_id.is_empty() && !listener.use_username_as_clientid {
@@ -77,7 +83,7 @@ impl Server {
         if listener.use_username_as_clientid {
             client_id = username.ok_or((Some(ReasonCode::NOT_AUTHORIZED), Refusal::NotAuthorised))?;
         }
-        if !auth::may_connect(username, turn.config.anonymous_allowed(listener)) {
+        if identity.is_none() && !auth::may_connect(username, turn.config.anonymous_allowed(listener)) {
             let code = conformance::not_authorised(turn.strict(), connect.version, username.is_some());
             return Err((Some(code), Refusal::NotAuthorised));
         }

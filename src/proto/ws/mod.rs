@@ -44,7 +44,8 @@ pub struct Upgraded {
     pub forwarded: Option<(IpAddr, Option<u16>)>,
 }
 
-/// Why a stage wants the connection to end. What the peer is told waits in its output.
+/// Why a stage wants the connection to end. An answer to a request waits in its output; a close frame comes with
+/// [`Stage::close`], when the endpoint has nothing more to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// The request was refused.
@@ -80,17 +81,23 @@ pub struct Stage {
     /// The answer to the last ping, when the frame is out. A client that does not read gets no more than that one
     /// (RFC 6455, 5.5.3).
     pong: Option<Box<ControlPayload>>,
-    /// How we close, when the frame is out.
+    /// How the client's end is answered.
     close: Option<CloseCode>,
     /// Frames may be written.
     framed: bool,
 }
 
+impl Default for Stage {
+    fn default() -> Stage {
+        Stage::new()
+    }
+}
+
 impl Stage {
-    /// A stage for a new connection; `None` in a build without WebSockets.
+    /// A connection that was accepted now.
     #[must_use]
-    pub fn new() -> Option<Box<Stage>> {
-        Some(Box::new(Stage {
+    pub fn new() -> Stage {
+        Stage {
             state: State::Head(Vec::new()),
             ahead: Vec::new(),
             ahead_sent: 0,
@@ -98,7 +105,7 @@ impl Stage {
             pong: None,
             close: None,
             framed: false,
-        }))
+        }
     }
 
     /// Takes input, unmasks it in place and appends the endpoint's bytes to `plain`: never more than came. The answer to
@@ -168,17 +175,12 @@ impl Stage {
         matches!(self.state, State::Frames(_))
     }
 
-    /// Between frames and with nothing of ours on the way, puts out a control frame that waits.
+    /// Between frames and with nothing of ours on the way, puts out the pong that waits.
     fn settle(&mut self) {
-        if !self.framed || self.frame_left > 0 || !self.ahead.is_empty() {
-            return;
-        }
-        if let Some(code) = self.close.take() {
-            frame::put_close(&mut self.ahead, code);
-            // Nothing may follow.
-            self.framed = false;
-        } else if let Some(pong) = self.pong.take() {
-            frame::put_pong(&mut self.ahead, &pong);
+        if self.framed && self.frame_left == 0 && self.ahead.is_empty() {
+            if let Some(pong) = self.pong.take() {
+                frame::put_pong(&mut self.ahead, &pong);
+            }
         }
     }
 
@@ -186,7 +188,7 @@ impl Stage {
     /// and begins one when there is none. 0 before the upgrade and after the close.
     pub fn frame(&mut self, waiting: usize) -> usize {
         self.settle();
-        if self.framed && self.close.is_none() && self.frame_left == 0 && waiting > 0 {
+        if self.framed && self.frame_left == 0 && waiting > 0 {
             frame::put_binary_header(&mut self.ahead, waiting);
             self.frame_left = waiting;
         }
@@ -215,13 +217,16 @@ impl Stage {
         theirs
     }
 
-    /// Says goodbye by a close frame, if the upgrade is done, no other was sent and no frame is under way. Everything else
-    /// has gone out.
+    /// Says goodbye by a close frame, if the upgrade is done, no other was sent and no frame is under way: everything else
+    /// has gone out. The code counts when the end is not the client's; its own is answered as it deserves.
     pub fn close(&mut self, code: CloseCode) {
         self.state = State::Over;
         self.pong = None;
-        self.close.get_or_insert(code);
-        self.settle();
+        if self.framed && self.frame_left == 0 {
+            frame::put_close(&mut self.ahead, self.close.unwrap_or(code));
+            // Nothing may follow.
+            self.framed = false;
+        }
     }
 
     /// Answers a request that has begun and was not completed in time.

@@ -18,13 +18,9 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn stage() -> Stage {
-    *Stage::new().unwrap()
-}
-
 /// A stage after the upgrade, with nothing left to write.
 fn open() -> Stage {
-    let mut stage = stage();
+    let mut stage = Stage::new();
     let mut plain = Vec::new();
     let upgraded = stage.on_bytes(Now::default(), &mut REQUEST.as_bytes().to_vec(), &OPTIONS, &mut plain);
     assert_eq!(upgraded, Ok(Some(Upgraded { protocol: "mqtt", forwarded: None })));
@@ -79,8 +75,9 @@ fn any_split_of_the_input_gives_the_same() {
     ] {
         let bytes = [REQUEST.as_bytes(), &frames].concat();
         for piece in [1, 2, 3, 7, 50, 1000, 1_000_000] {
-            let mut stage = stage();
+            let mut stage = Stage::new();
             assert_eq!(give(&mut stage, &bytes, piece), (data.clone(), Some(end.clone())), "{piece}");
+            stage.close(CloseCode::GOING_AWAY);
             let out = written(&mut stage, 0);
             let code = if let End::Closed(code) | End::BadFrame(code) = end { code.0.to_be_bytes() } else { [0; 2] };
             let frames = out.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
@@ -123,13 +120,17 @@ fn only_the_last_of_many_pings_is_answered() {
 }
 
 #[test]
-fn a_close_waits_for_the_frame_and_is_said_once() {
+fn a_close_comes_last_and_is_said_once() {
     let mut stage = open();
     assert_eq!(stage.frame(2), 2);
     stage.advance(3);
     assert_eq!(give(&mut stage, &frame(0x88, b""), 9), (Vec::new(), Some(End::Closed(CloseCode::NORMAL))));
+    assert_eq!(give(&mut stage, &frame(0x82, b"x"), 9), (Vec::new(), None), "nothing is taken any more");
     stage.close(CloseCode::GOING_AWAY);
-    assert_eq!(written(&mut stage, 9), [b'x', 0x88, 2, 0x03, 0xE8]);
+    assert_eq!(written(&mut stage, 4), [b'x', 0x82, 3, b'x', b'x', b'x'], "not within a frame");
+    stage.close(CloseCode::GOING_AWAY);
+    stage.close(CloseCode::GOING_AWAY);
+    assert_eq!(written(&mut stage, 9), [0x88, 2, 0x03, 0xE8], "the client's own code");
     let mut stage = open();
     assert!(stage.is_open());
     stage.close(CloseCode::GOING_AWAY);
@@ -140,12 +141,12 @@ fn a_close_waits_for_the_frame_and_is_said_once() {
 
 #[test]
 fn before_the_upgrade_there_are_no_frames() {
-    let mut stage = stage();
+    let mut stage = Stage::new();
     assert_eq!(give(&mut stage, b"\r\n\r\n", 1), (Vec::new(), None));
     stage.time_out(Now::default());
     stage.close(CloseCode::NORMAL);
     assert_eq!(written(&mut stage, 5), b"", "somebody who said nothing is told nothing");
-    let mut stage = *Stage::new().unwrap();
+    let mut stage = Stage::new();
     assert_eq!(give(&mut stage, b"\r\nGET / HT", 1), (Vec::new(), None));
     stage.time_out(Now::default());
     assert!(written(&mut stage, 5).starts_with(b"HTTP/1.1 408 "));
@@ -163,7 +164,7 @@ fn heads_are_bounded_and_refusals_have_their_status() {
         ("\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0\r\n", "400"),
     ] {
         for piece in [1, 100, 10_000] {
-            let mut stage = stage();
+            let mut stage = Stage::new();
             let (plain, end) = give(&mut stage, text.as_bytes(), piece);
             let Some(End::Refused(refusal)) = end else { panic!("{end:?} for {text:?}") };
             assert_eq!((plain.len(), &refusal.status[..3]), (0, status), "{text:?}");
@@ -175,11 +176,11 @@ fn heads_are_bounded_and_refusals_have_their_status() {
             assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{answer}");
         }
     }
-    let mut small = stage();
+    let mut small = Stage::new();
     let options = Options { max_head: 100, ..OPTIONS };
     let result = small.on_bytes(Now::default(), &mut REQUEST.as_bytes().to_vec(), &options, &mut Vec::new());
     assert!(matches!(result, Err(End::Refused(refusal)) if refusal.status.starts_with("431")));
-    let mut head = stage();
+    let mut head = Stage::new();
     let bytes = b"HEAD / HTTP/1.1\r\n\r\n";
     assert!(head.on_bytes(Now::default(), &mut bytes.to_vec(), &OPTIONS, &mut Vec::new()).is_err());
     assert!(written(&mut head, 0).ends_with(b"\r\n\r\n"));

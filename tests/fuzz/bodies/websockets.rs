@@ -16,7 +16,7 @@ const NOW: Now = Now { mono_ms: 1, wall_s: 1_700_000_000 };
 type Outcome = (Vec<u8>, Option<Result<Upgraded, End>>, Vec<u8>);
 
 fn request(data: &[u8], options: &Options<'_>, mut piece: impl FnMut() -> usize) -> Outcome {
-    let mut stage = Stage::new().expect("a stage");
+    let mut stage = Stage::new();
     let (mut plain, mut outcome) = (Vec::new(), None);
     let mut rest = data;
     while !rest.is_empty() {
@@ -77,7 +77,7 @@ pub fn upgrade(mut data: &[u8]) {
             assert!(!file.path.contains(['\\', '\0', '\r', '\n']), "{file:?}");
             let mut out = Vec::new();
             file.put_redirect(&mut out, "now");
-            assert!(!String::from_utf8_lossy(&out).contains("Location: //"));
+            assert!(file.slash || !String::from_utf8_lossy(&out).contains("Location: //"));
         }
         Some(Err(other)) => panic!("{other:?}"),
     }
@@ -188,7 +188,7 @@ fn read_ours(mut out: &[u8]) -> (usize, Vec<Vec<u8>>, Option<u16>) {
 pub fn websocket(mut data: &[u8]) {
     let seed = (0..4).fold(1, |seed, _| seed << 8 | u64::from(byte(&mut data)));
     let mut random = Random(seed);
-    let mut stage = Stage::new().expect("a stage");
+    let mut stage = Stage::new();
     let mut got = Read::default();
     let upgraded = stage.on_bytes(NOW, &mut REQUEST.as_bytes().to_vec(), &OPTIONS, &mut got.data);
     assert!(matches!(upgraded, Ok(Some(_))));
@@ -211,25 +211,24 @@ pub fn websocket(mut data: &[u8]) {
         }
         assert!(stage.output().len() <= 300, "unread output is bounded");
         if random.below(3) == 0 {
-            let more = [1, 125, 126, 70_000][random.below(4)];
+            let more = [1, 125, 126, 1000][random.below(4)];
             (waiting, offered) = (waiting + more, offered + more);
         }
-        if random.below(2) == 0 {
+        if random.below(3) == 0 {
             write(&mut stage, &mut waiting, &mut out, || random.below(200));
         }
     }
     assert_eq!((&got.data, got.end), (&want.data, want.end));
-    if got.end.is_none() && random.below(2) == 0 {
-        // The end comes from our side.
-        while write(&mut stage, &mut waiting, &mut out, || usize::MAX) {}
+    while write(&mut stage, &mut waiting, &mut out, || usize::MAX) {}
+    if got.end.is_some() || random.below(2) == 0 {
         stage.close(CloseCode::GOING_AWAY);
-        got.end = Some((true, 1001));
+        // Else the end comes from our side.
+        got.end.get_or_insert((true, 1001));
     }
     while write(&mut stage, &mut waiting, &mut out, || usize::MAX) {}
     let (sent, pongs, code) = read_ours(&out);
     assert_eq!(code, got.end.map(|(_, code)| code));
-    assert_eq!(sent + waiting, offered);
-    assert!(waiting == 0 || code.is_some(), "only a close keeps anything back");
+    assert_eq!((sent, waiting), (offered, 0));
     // Pings that came too fast are answered by the pong to a later one.
     let mut pings = want.pings.iter();
     assert!(pongs.iter().all(|pong| pings.any(|ping| ping == pong)), "{pongs:?} for {:?}", want.pings);

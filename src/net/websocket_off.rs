@@ -1,0 +1,54 @@
+//! WebSockets in a build without them: no connection has such a stage. What the real one offers is the same.
+
+use std::io;
+
+use super::transport::Arrival;
+use crate::proto::{CloseReason, Peer};
+use crate::timer::Now;
+
+/// A stage that no connection has.
+#[derive(Debug)]
+pub(super) enum WebSocket {}
+
+impl WebSocket {
+    pub(super) fn new() -> Option<Box<WebSocket>> {
+        None
+    }
+
+    pub(super) fn on_bytes(
+        &mut self,
+        _: &mut [u8],
+        _: Arrival<'_>,
+        _: &mut Vec<u8>,
+    ) -> Result<Option<Peer>, CloseReason> {
+        match *self {}
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn frame(&mut self, _: usize) -> usize {
+        match *self {}
+    }
+
+    pub(super) fn output(&self) -> &[u8] {
+        match *self {}
+    }
+
+    pub(super) fn advance(&mut self, _: usize) -> usize {
+        match *self {}
+    }
+
+    pub(super) fn close(&mut self, _: Now, _: &CloseReason) {
+        match *self {}
+    }
+
+    pub(super) fn deadline(&self) -> Option<u64> {
+        match *self {}
+    }
+
+    pub(super) fn next_piece(&mut self, _: Now) -> io::Result<bool> {
+        match *self {}
+    }
+}
