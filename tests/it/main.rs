@@ -25,3 +25,5 @@ mod stream;
 mod strict;
 mod tokens;
 mod vectors;
+#[cfg(feature = "websockets")]
+mod websockets;
