@@ -179,7 +179,7 @@ impl Transport {
         }
         let between = &mut buffers.between;
         let Some(tls) = &mut self.tls else {
-            learned.forwarded = self.read_frames(input, arrival, plain);
+            self.read_frames(input, arrival, &mut learned, plain);
             return learned;
         };
         between.clear();
@@ -195,7 +195,7 @@ impl Transport {
             self.stage = self.after_handshake();
         }
         if self.ws.is_some() {
-            learned.forwarded = self.read_frames(between, arrival, plain);
+            self.read_frames(between, arrival, &mut learned, plain);
         }
         match read {
             Err(error) => {
@@ -209,23 +209,19 @@ impl Transport {
         learned
     }
 
-    /// What is left of the way when TLS is done. The address of the client, if a proxy tells it here.
-    fn read_frames(&mut self, input: &mut [u8], arrival: Arrival<'_>, plain: &mut Vec<u8>) -> Option<Peer> {
-        let Some(ws) = &mut self.ws else {
-            plain.extend_from_slice(input);
-            return None;
-        };
+    /// What is left of the way when TLS is done.
+    fn read_frames(&mut self, input: &mut [u8], arrival: Arrival<'_>, learned: &mut Learned, plain: &mut Vec<u8>) {
+        let Some(ws) = &mut self.ws else { return plain.extend_from_slice(input) };
         if input.is_empty() || self.ended.is_some() {
-            return None;
+            return;
         }
-        let read = ws.on_bytes(input, arrival, plain);
+        let read = ws.on_bytes(input, arrival, learned, plain);
         if self.stage == Stage::HttpUpgrade && ws.is_open() {
             self.stage = Stage::Open;
         }
-        read.unwrap_or_else(|reason| {
+        if let Err(reason) = read {
             self.end(reason);
-            None
-        })
+        }
     }
 
     /// Until when the peer must have taken what it is sent now instead of the endpoint's bytes; `None` when these are all.

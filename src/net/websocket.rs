@@ -4,7 +4,7 @@
 use std::io;
 
 use super::files::Download;
-use super::transport::Arrival;
+use super::transport::{Arrival, Learned};
 use crate::config::Listener;
 use crate::proto::http::MAX_HEAD;
 use crate::proto::ws::frame::CloseCode;
@@ -30,7 +30,7 @@ impl WebSocket {
 
     /// Takes input, unmasks it in place and appends the endpoint's bytes to `plain`: never more than came. The answer to
     /// the request, pongs and the like go to the output, of which an unread part stays below a few KiB whatever comes in.
-    /// Returns the client's address where a proxy told it.
+    /// Notes the client's address where a proxy told it.
     ///
     /// # Errors
     /// How the connection ends. `plain` has what came before, and nothing is taken any more.
@@ -38,8 +38,9 @@ impl WebSocket {
         &mut self,
         input: &mut [u8],
         arrival: Arrival<'_>,
+        learned: &mut Learned,
         plain: &mut Vec<u8>,
-    ) -> Result<Option<Peer>, CloseReason> {
+    ) -> Result<(), CloseReason> {
         let Arrival { now, listener, config, peer } = arrival;
         let max_head = match config.global.packet_buffer_size {
             0 => MAX_HEAD,
@@ -51,24 +52,22 @@ impl WebSocket {
             files: listener.http_dir.is_some(),
             local: is_local(listener, peer),
         };
-        let ended = match self.stage.on_bytes(now, input, &options, plain) {
-            Ok(None) => return Ok(None),
-            Ok(Some(upgraded)) => {
-                crate::log_websockets!("Client {peer} has a WebSocket, sub-protocol {}.", upgraded.protocol);
-                let (ip, port) = upgraded.forwarded.unzip();
-                let Some(ip) = ip else { return Ok(None) };
-                let client = Peer::new((ip, port.flatten().unwrap_or(peer.port())).into());
+        let taken = self.stage.on_bytes(now, input, &options, plain);
+        if let Some(upgraded) = taken.upgraded {
+            crate::log_websockets!("Client {peer} has a WebSocket, sub-protocol {}.", upgraded.protocol);
+            if let Some((ip, port)) = upgraded.forwarded {
+                let client = Peer::new((ip, port.unwrap_or(peer.port())).into());
                 crate::log_websockets!("Client {peer} speaks for {client}.");
-                return Ok(Some(client));
+                learned.forwarded = Some(client);
             }
-            Err(ended) => ended,
-        };
-        Err(match ended {
+        }
+        let Some(end) = taken.end else { return Ok(()) };
+        Err(match end {
             End::File(file) => {
                 crate::log_websockets!("Client {peer} asks for the file \"{}\".", file.path.escape_debug());
                 let root = listener.http_dir.as_deref();
                 self.download = Some(Download::new(now, root, &file, self.stage.answer()));
-                return Ok(None);
+                return Ok(());
             }
             End::Refused(Refusal::ORIGIN) => CloseReason::WrongOrigin,
             End::Refused(refusal) => {

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use super::transport::Arrival;
-use crate::proto::{CloseReason, Peer};
+use super::transport::{Arrival, Learned};
+use crate::proto::CloseReason;
 use crate::timer::Now;
 
 /// A stage that no connection has.
@@ -19,8 +19,9 @@ impl WebSocket {
         &mut self,
         _: &mut [u8],
         _: Arrival<'_>,
+        _: &mut Learned,
         _: &mut Vec<u8>,
-    ) -> Result<Option<Peer>, CloseReason> {
+    ) -> Result<(), CloseReason> {
         match *self {}
     }
 

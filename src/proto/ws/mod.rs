@@ -44,6 +44,15 @@ pub struct Upgraded {
     pub forwarded: Option<(IpAddr, Option<u16>)>,
 }
 
+/// What a piece of input was, beside the bytes for the endpoint.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// The upgrade was agreed on, before these bytes.
+    pub upgraded: Option<Upgraded>,
+    /// How the connection ends, behind these bytes. Nothing is taken any more.
+    pub end: Option<End>,
+}
+
 /// Why a stage wants the connection to end. An answer to a request waits in its output; a close frame comes with
 /// [`Stage::close`], when the endpoint has nothing more to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,46 +119,35 @@ impl Stage {
 
     /// Takes input, unmasks it in place and appends the endpoint's bytes to `plain`: never more than came. The answer to
     /// the request, pongs and the like go to the output, of which an unread part stays below a few KiB whatever comes in.
-    /// Says when the upgrade was agreed on: that was before these bytes.
-    ///
-    /// # Errors
-    /// How the connection ends. `plain` has what came before, and nothing is taken any more.
-    pub fn on_bytes(
-        &mut self,
-        now: Now,
-        input: &mut [u8],
-        options: &Options<'_>,
-        plain: &mut Vec<u8>,
-    ) -> Result<Option<Upgraded>, End> {
-        let mut upgraded = None;
+    pub fn on_bytes(&mut self, now: Now, input: &mut [u8], options: &Options<'_>, plain: &mut Vec<u8>) -> Taken {
+        let mut taken = Taken::default();
         let mut rest = input;
         if let State::Head(head) = &mut self.state {
-            let Some((decision, body, used)) = take_head(head, options, rest) else { return Ok(None) };
+            let Some((decision, body, used)) = take_head(head, options, rest) else { return taken };
             rest = rest.get_mut(used..).unwrap_or_default();
             match decision {
                 Decision::Upgrade(agreed) => {
                     agreed.put(&mut self.ahead);
                     self.state = State::Frames(Deframer::default());
                     self.framed = true;
-                    upgraded = Some(Upgraded { protocol: agreed.protocol, forwarded: agreed.forwarded });
+                    taken.upgraded = Some(Upgraded { protocol: agreed.protocol, forwarded: agreed.forwarded });
                 }
                 Decision::Refuse(refusal) => {
                     refusal.put(&mut self.ahead, &http::date(now.wall_s), body);
                     self.state = State::Over;
-                    return Err(End::Refused(refusal));
+                    taken.end = Some(End::Refused(refusal));
+                    return taken;
                 }
                 Decision::File(file) => {
                     self.state = State::Over;
-                    return Err(End::File(file));
+                    taken.end = Some(End::File(file));
+                    return taken;
                 }
             }
         }
-        let end = self.take_frames(rest, plain);
+        taken.end = self.take_frames(rest, plain);
         self.settle();
-        match end {
-            Some(end) => Err(end),
-            None => Ok(upgraded),
-        }
+        taken
     }
 
     fn take_frames(&mut self, mut input: &mut [u8], plain: &mut Vec<u8>) -> Option<End> {

@@ -22,8 +22,8 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 fn open() -> Stage {
     let mut stage = Stage::new();
     let mut plain = Vec::new();
-    let upgraded = stage.on_bytes(Now::default(), &mut REQUEST.as_bytes().to_vec(), &OPTIONS, &mut plain);
-    assert_eq!(upgraded, Ok(Some(Upgraded { protocol: "mqtt", forwarded: None })));
+    let taken = stage.on_bytes(Now::default(), &mut REQUEST.as_bytes().to_vec(), &OPTIONS, &mut plain);
+    assert_eq!(taken, Taken { upgraded: Some(Upgraded { protocol: "mqtt", forwarded: None }), end: None });
     assert!(written(&mut stage, 0).starts_with(b"HTTP/1.1 101 "));
     stage
 }
@@ -32,8 +32,9 @@ fn open() -> Stage {
 fn give(stage: &mut Stage, bytes: &[u8], piece: usize) -> (Vec<u8>, Option<End>) {
     let mut plain = Vec::new();
     for piece in bytes.chunks(piece) {
-        if let Err(end) = stage.on_bytes(Now::default(), &mut piece.to_vec(), &OPTIONS, &mut plain) {
-            return (plain, Some(end));
+        let taken = stage.on_bytes(Now::default(), &mut piece.to_vec(), &OPTIONS, &mut plain);
+        if taken.end.is_some() {
+            return (plain, taken.end);
         }
     }
     (plain, None)
@@ -178,11 +179,11 @@ fn heads_are_bounded_and_refusals_have_their_status() {
     }
     let mut small = Stage::new();
     let options = Options { max_head: 100, ..OPTIONS };
-    let result = small.on_bytes(Now::default(), &mut REQUEST.as_bytes().to_vec(), &options, &mut Vec::new());
-    assert!(matches!(result, Err(End::Refused(refusal)) if refusal.status.starts_with("431")));
+    let taken = small.on_bytes(Now::default(), &mut REQUEST.as_bytes().to_vec(), &options, &mut Vec::new());
+    assert!(matches!(taken.end, Some(End::Refused(refusal)) if refusal.status.starts_with("431")));
     let mut head = Stage::new();
     let bytes = b"HEAD / HTTP/1.1\r\n\r\n";
-    assert!(head.on_bytes(Now::default(), &mut bytes.to_vec(), &OPTIONS, &mut Vec::new()).is_err());
+    assert!(head.on_bytes(Now::default(), &mut bytes.to_vec(), &OPTIONS, &mut Vec::new()).end.is_some());
     assert!(written(&mut head, 0).ends_with(b"\r\n\r\n"));
 }
 

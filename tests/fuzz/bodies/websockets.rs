@@ -22,14 +22,14 @@ fn request(data: &[u8], options: &Options<'_>, mut piece: impl FnMut() -> usize)
     while !rest.is_empty() {
         let (now, after) = rest.split_at(piece().clamp(1, rest.len()));
         rest = after;
-        match stage.on_bytes(NOW, &mut now.to_vec(), options, &mut plain) {
-            Ok(None) => {}
-            Ok(Some(upgraded)) => assert!(outcome.replace(Ok(upgraded)).is_none(), "one upgrade"),
-            Err(end) => {
-                // The frames behind an upgrade are the other target's.
-                outcome = outcome.or(Some(Err(end)));
-                break;
-            }
+        let taken = stage.on_bytes(NOW, &mut now.to_vec(), options, &mut plain);
+        if let Some(upgraded) = taken.upgraded {
+            assert!(outcome.replace(Ok(upgraded)).is_none(), "one upgrade");
+        }
+        if let Some(end) = taken.end {
+            // The frames behind an upgrade are the other target's.
+            outcome = outcome.or(Some(Err(end)));
+            break;
         }
     }
     assert!(plain.len() <= data.len());
@@ -190,8 +190,8 @@ pub fn websocket(mut data: &[u8]) {
     let mut random = Random(seed);
     let mut stage = Stage::new();
     let mut got = Read::default();
-    let upgraded = stage.on_bytes(NOW, &mut REQUEST.as_bytes().to_vec(), &OPTIONS, &mut got.data);
-    assert!(matches!(upgraded, Ok(Some(_))));
+    let taken = stage.on_bytes(NOW, &mut REQUEST.as_bytes().to_vec(), &OPTIONS, &mut got.data);
+    assert!(taken.upgraded.is_some() && taken.end.is_none());
     let head = stage.output().len();
     assert_eq!((stage.advance(head), stage.output()), (0, &[][..]));
 
@@ -202,12 +202,13 @@ pub fn websocket(mut data: &[u8]) {
     while !rest.is_empty() && got.end.is_none() {
         let (piece, after) = rest.split_at((1 + random.below(most)).min(rest.len()));
         rest = after;
-        match stage.on_bytes(NOW, &mut piece.to_vec(), &OPTIONS, &mut got.data) {
-            Ok(None) => {}
-            Ok(Some(_)) => panic!("a second upgrade"),
-            Err(End::Closed(CloseCode(code))) => got.end = Some((true, code)),
-            Err(End::BadFrame(CloseCode(code))) => got.end = Some((false, code)),
-            Err(other) => panic!("{other:?}"),
+        let taken = stage.on_bytes(NOW, &mut piece.to_vec(), &OPTIONS, &mut got.data);
+        assert!(taken.upgraded.is_none(), "a second upgrade");
+        match taken.end {
+            None => {}
+            Some(End::Closed(CloseCode(code))) => got.end = Some((true, code)),
+            Some(End::BadFrame(CloseCode(code))) => got.end = Some((false, code)),
+            Some(other) => panic!("{other:?}"),
         }
         assert!(stage.output().len() <= 300, "unread output is bounded");
         if random.below(3) == 0 {
