@@ -32,7 +32,7 @@ pub const USAGE: &str = concat!(
 mosquitto is an MQTT v5.0/v3.1.1/v3.1 broker
 
 Usage: mosquitto [-c config_file] [-d] [-h] [-p port] [-v]
-                 [-q] [--test-config] [--version]
+                 [-q] [--test-config] [--tls-keylog file] [--version]
 
  -c, --config-file : read this file; a later one adds to an earlier one.
  -d, --daemon : go to the background once everything is set up.
@@ -42,6 +42,8 @@ Usage: mosquitto [-c config_file] [-d] [-h] [-p port] [-v]
  -q, --quiet : log nothing, whatever else says so.
  -v, --verbose : log everything, whatever the configuration file says.
  --test-config : check the configuration file and stop.
+ --tls-keylog : append the secrets of TLS connections to this file, for a look
+                into them with Wireshark. Never leave this on.
  --version : show the version and stop.
 
 See https://mosquitto.org/ for more information.
@@ -90,6 +92,8 @@ pub struct Arguments {
     pub daemon: bool,
     /// Ports of `-p`, 1 to 65535, at most 10; only for a broker that serves this machine alone.
     pub ports: Vec<u16>,
+    /// `--tls-keylog`: the file for the secrets of TLS connections.
+    pub tls_keylog: Option<PathBuf>,
     /// `-v` and `-q`.
     pub verbosity: Verbosity,
 }
@@ -162,7 +166,8 @@ pub fn parse(args: &[impl AsRef<OsStr>]) -> Result<Arguments, CliError> {
     if matches!(action, Action::Help | Action::Version) {
         return Ok(Arguments { action, ..Arguments::default() });
     }
-    if matches.opt_present("tls-keylog") {
+    let tls_keylog = matches.opt_strs("tls-keylog").pop().map(PathBuf::from);
+    if tls_keylog.is_some() && !cfg!(feature = "tls") {
         return Err(CliError::NoTls);
     }
     let ports = matches.opt_strs("port").iter().map(|text| port(text)).collect::<Result<Vec<_>, _>>()?;
@@ -180,7 +185,7 @@ pub fn parse(args: &[impl AsRef<OsStr>]) -> Result<Arguments, CliError> {
     } else {
         Verbosity::Configured
     };
-    Ok(Arguments { action, config_files, daemon: matches.opt_present("daemon"), ports, verbosity })
+    Ok(Arguments { action, config_files, daemon: matches.opt_present("daemon"), ports, tls_keylog, verbosity })
 }
 
 fn from_fail(fail: Fail, args: &[impl AsRef<OsStr>]) -> CliError {

@@ -3,14 +3,16 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use log::{error, info, warn};
 
 use crate::cli::{self, Action, Arguments, CliError};
 use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES, Sources};
-use crate::net::{AccessError, EventLoop, ListenError, OpenError};
+use crate::net::{AccessError, EventLoop, ListenError, OpenError, TlsFileError, check_tls};
 use crate::os::errors::describe;
 use crate::os::notify::Notifier;
 use crate::os::pidfile::PidFile;
@@ -24,7 +26,7 @@ use crate::{logging, notice};
 const PARTS: [(&str, bool); 5] = [
     ("Bridge", false),
     ("Persistence", false),
-    ("TLS", false),
+    ("TLS", cfg!(feature = "tls")),
     ("TLS-PSK", false),
     ("Websockets", cfg!(feature = "websockets")),
 ];
@@ -46,6 +48,10 @@ pub enum StartError {
     Signals(io::Error),
     /// A password or ACL file cannot be read or is wrong.
     Access(AccessError),
+    /// Certificates, keys and what else TLS needs.
+    Tls(TlsFileError),
+    /// The file of `--tls-keylog` cannot be used.
+    KeyLog(PathBuf, io::Error),
     /// A listener cannot be opened.
     Listen(ListenError),
     /// The event loop cannot wait for events.
@@ -58,6 +64,7 @@ impl StartError {
     pub fn exit_status(&self) -> i32 {
         match self {
             StartError::Daemon(_) | StartError::Signals(_) | StartError::Listen(_) | StartError::Poll(_) => 1,
+            StartError::Tls(_) | StartError::KeyLog(..) => 1,
             StartError::Config(_) | StartError::Umask(_) => 3,
             StartError::User(error) => error.exit_status(),
             StartError::Access(error) => error.exit_status(),
@@ -78,6 +85,10 @@ impl fmt::Display for StartError {
             }
             StartError::Signals(error) => write!(f, "Error: Unable to handle signals: {}", describe(error)),
             StartError::Access(error) => error.fmt(f),
+            StartError::Tls(error) => error.fmt(f),
+            StartError::KeyLog(path, error) => {
+                write!(f, "Error: Unable to open TLS key log file \"{}\": {}", path.display(), describe(error))
+            }
             StartError::Listen(error) => error.fmt(f),
             StartError::Poll(error) => write!(f, "Error: Unable to wait for events: {}", describe(error)),
         }
@@ -88,6 +99,7 @@ impl From<OpenError> for StartError {
     fn from(error: OpenError) -> StartError {
         match error {
             OpenError::Access(error) => StartError::Access(error),
+            OpenError::Tls(error) => StartError::Tls(error),
             OpenError::Listen(error) => StartError::Listen(error),
         }
     }
@@ -120,7 +132,7 @@ pub fn main(args: &[OsString]) -> i32 {
             print(cli::VERSION_TEXT);
             Ok(())
         }
-        Action::TestConfig => read_config(&sources(&arguments)).map(|_| info!("Configuration file is OK.")),
+        Action::TestConfig => test_config(&arguments),
         Action::Run => run(&arguments),
     };
     match result {
@@ -132,6 +144,14 @@ pub fn main(args: &[OsString]) -> i32 {
             error.exit_status()
         }
     }
+}
+
+/// Reads the configuration and what it names for TLS.
+fn test_config(arguments: &Arguments) -> Result<(), StartError> {
+    let config = read_config(&sources(arguments))?;
+    check_tls(&config).map_err(StartError::Tls)?;
+    info!("Configuration file is OK.");
+    Ok(())
 }
 
 /// Prints to standard output; a reader that went away is no error.
@@ -172,7 +192,22 @@ fn run(arguments: &Arguments) -> Result<(), StartError> {
         warn!("Warning: The service manager cannot be told about the start: {}", describe(&error));
         None
     });
-    serve(config, sources, signals, notifier)
+    let key_log = arguments.tls_keylog.as_deref().map(open_key_log).transpose()?;
+    serve(config, sources, signals, notifier, key_log)
+}
+
+/// Opens the file of `--tls-keylog`, which nobody else may read: who can reads everything.
+fn open_key_log(path: &Path) -> Result<File, StartError> {
+    let file = private_file::append(path, false).and_then(|file| {
+        if file.metadata()?.permissions().mode() & 0o077 != 0 {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others can read it; chmod 0600 is needed"));
+        }
+        Ok(file)
+    });
+    let file = file.map_err(|error| StartError::KeyLog(path.into(), error))?;
+    notice!("TLS key logging is on: whoever reads {} can read every TLS connection.", path.display());
+    notice!("TLS key logging is for debugging only, never for a broker in use.");
+    Ok(file)
 }
 
 /// The lines that say what was started.
@@ -196,9 +231,15 @@ fn greet(config: &Config) {
 }
 
 /// Opens the listeners and runs the event loop until a signal ends it.
-fn serve(config: Config, sources: Sources, signals: Signals, notifier: Option<Notifier>) -> Result<(), StartError> {
+fn serve(
+    config: Config,
+    sources: Sources,
+    signals: Signals,
+    notifier: Option<Notifier>,
+    key_log: Option<File>,
+) -> Result<(), StartError> {
     let hash_keys = [random::seed(), random::seed()];
-    let mut event_loop = EventLoop::new(config, sources, signals, notifier, hash_keys)?;
+    let mut event_loop = EventLoop::new(config, sources, signals, notifier, hash_keys, key_log)?;
     signals::handle_termination().map_err(StartError::Signals)?;
     info!("{} running", cli::VERSION);
     let result = event_loop.run().map_err(StartError::Poll);

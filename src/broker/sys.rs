@@ -42,6 +42,8 @@ pub(crate) struct Sys {
     before: Stats,
     loads: [[f64; WINDOWS.len()]; LOADS.len()],
     most_clients: u64,
+    /// Ports of listeners with TLS, and the days until their certificates end.
+    certificates: Vec<(u16, i64)>,
 }
 
 impl Sys {
@@ -54,6 +56,7 @@ impl Sys {
             before: Stats::default(),
             loads: Default::default(),
             most_clients: 0,
+            certificates: Vec::new(),
         }
     }
 
@@ -102,6 +105,10 @@ impl Sys {
     }
 }
 
+fn days_topic(port: u16) -> String {
+    format!("listener/{port}/tls/days")
+}
+
 impl Broker {
     /// Publishes what changed in `$SYS` and sets the next update, at a wall-clock second that is a multiple of
     /// `sys_interval`. Does nothing when `$SYS` is off.
@@ -115,6 +122,9 @@ impl Broker {
         let first = std::mem::replace(&mut self.sys.first, false);
         if first {
             self.publish_own(now, "version", VERSION);
+            for (port, days) in self.sys.certificates.clone() {
+                self.publish_own(now, &days_topic(port), &days.to_string());
+            }
         }
         let uptime = now.mono_ms.saturating_sub(self.started.mono_ms) / 1000;
         self.publish_own(now, "uptime", &format!("{uptime} seconds"));
@@ -135,6 +145,25 @@ impl Broker {
             }
         }
         self.publish_loads(now, figures.stats, first);
+    }
+
+    /// Tells `$SYS/broker/listener/PORT/tls/days` how many days the certificate of each listener has left; negative once it
+    /// has expired.
+    pub fn set_certificate_days(&mut self, now: Now, days: Vec<(u16, i64)>) {
+        let before = std::mem::replace(&mut self.sys.certificates, days);
+        for (port, _) in &before {
+            if self.sys.certificates.iter().all(|(own, _)| own != port) {
+                self.retained.remove(&format!("$SYS/broker/{}", days_topic(*port)));
+            }
+        }
+        if self.settings.sys_interval == 0 || self.sys.first {
+            return;
+        }
+        for entry in self.sys.certificates.clone() {
+            if !before.contains(&entry) {
+                self.publish_own(now, &days_topic(entry.0), &entry.1.to_string());
+            }
+        }
     }
 
     /// `new = rate + exp(-dt / T) * (old - rate)` with the rate in events per minute.

@@ -214,6 +214,9 @@ impl Feature {
             Feature::ControlApi => cfg!(feature = "control"),
             Feature::SysTree => cfg!(feature = "sys-tree"),
             Feature::Websockets => cfg!(feature = "websockets"),
+            Feature::Tls => cfg!(feature = "tls"),
+            Feature::UnixSockets => cfg!(feature = "unix-sockets"),
+            Feature::Proxy => cfg!(feature = "proxy"),
             _ => false,
         }
     }

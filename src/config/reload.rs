@@ -136,6 +136,8 @@ mod tests {
         ),
         ("pid_file", Restart, "written once"),
         ("port", Sockets, "as `listener`"),
+        ("enable_proxy_protocol", NewConnections, "read when a connection comes, and while its header is on the way"),
+        ("proxy_protocol_v2_require_tls", NewConnections, "read when a header is complete"),
         ("protocol", Sockets, "closed and opened; clients are closed"),
         ("queue_qos0_messages", Now, "read for each message queued; what is queued stays"),
         (

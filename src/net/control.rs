@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 
-use mio::{Interest, Token};
+use mio::Token;
 
 use super::conn::{Conn, Stage};
 use super::listener::ListenSocket;
@@ -45,12 +45,14 @@ impl EventLoop {
         let mut tokens = (FIRST_LISTENER..).map(Token).filter(|token| self.listeners.iter().all(|l| l.token != *token));
         for (socket, token) in sockets.iter_mut().zip(&mut tokens) {
             (socket.token, socket.listener) = (token, index);
-            if let Err(error) = self.poll.registry().register(&mut socket.socket, token, Interest::READABLE) {
+            if let Err(error) = socket.register(self.poll.registry()) {
                 self.slots.close(index);
                 return Err(ListenError::system(&error));
             }
         }
         drop(tokens);
+        let tls = self.config.listeners.iter().position(|known| known == listener).and_then(|at| self.tls.get(at));
+        self.slots.set_tls(index, tls.cloned().flatten());
         self.listeners.extend(sockets);
         Ok(())
     }
@@ -120,9 +122,19 @@ impl EventLoop {
             Ok(access) => access,
             Err(error) => return not_reloaded(&error.to_string()),
         };
+        let tls = match super::certificates::load(&config, self.key_log.as_ref()) {
+            Ok(tls) => tls,
+            Err(error) => return not_reloaded(&error.on_reload()),
+        };
         let before = std::mem::replace(&mut self.config, config);
         // First what gives descriptors back, then what needs them.
         let changes = self.slots.take_over(&self.config.listeners);
+        self.tls = tls;
+        for (listener, tls) in self.config.listeners.iter().zip(&self.tls) {
+            if let Some(slot) = self.slots.open_slot_of(listener) {
+                self.slots.set_tls(slot, tls.clone());
+            }
+        }
         self.close_listeners(&changes);
         logging::reconfigure(&self.config.global.log);
         if self.config.local_only && !before.local_only {
@@ -135,6 +147,7 @@ impl EventLoop {
         }
         self.broker.set_settings(self.config.global.clone(), now);
         self.broker.set_access(access);
+        self.watch_certificates(now);
         self.check_api();
         self.open_added(&changes, &before);
         self.find_leaving(&changes);
@@ -153,7 +166,7 @@ impl EventLoop {
             let stays = !slots.is_closed(socket.listener);
             if !stays {
                 // The only failure is that it was not registered.
-                let _ = poll.registry().deregister(&mut socket.socket);
+                let _ = socket.deregister(poll.registry());
             }
             stays
         });

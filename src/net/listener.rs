@@ -3,12 +3,16 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
 
-use mio::Token;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
+use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::stream::Stream;
+use super::unix::{PathError, UnixSocket};
 use crate::config::{self, Listener, SocketDomain};
+use crate::proto::Peer;
 
 /// Connections the kernel keeps for us while we are busy.
 const BACKLOG: i32 = 4096;
@@ -59,9 +63,15 @@ impl ListenError {
     }
 }
 
+/// Where connections come from.
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixSocket),
+}
+
 /// One listening socket; a configured listener may have several.
 pub(crate) struct ListenSocket {
-    pub(crate) socket: TcpListener,
+    acceptor: Acceptor,
     /// What its events carry.
     pub(crate) token: Token,
     /// The slot of its listener.
@@ -73,7 +83,7 @@ pub(crate) struct ListenSocket {
 
 /// What one attempt to accept gave.
 pub(crate) enum Accepted {
-    Stream(TcpStream, SocketAddr),
+    Stream(Stream, Peer),
     /// Nobody waits.
     None,
     /// This process or the system has no descriptor left.
@@ -83,6 +93,9 @@ pub(crate) enum Accepted {
 impl ListenSocket {
     /// Opens every socket of a configured listener. Slot and token are for the caller to fill in.
     pub(crate) fn open(listener: &Listener) -> Result<Vec<ListenSocket>, ListenError> {
+        if let Some(path) = &listener.unix_path {
+            return open_unix(path).map(|socket| vec![ListenSocket::new(Acceptor::Unix(socket), 0)]);
+        }
         let mut sockets = Vec::new();
         let mut last = None;
         for addr in addresses(listener)? {
@@ -91,7 +104,7 @@ impl ListenSocket {
                 Ok(socket) => {
                     let port = socket.local_addr().map_or(addr.port(), |local| local.port());
                     log::info!("Opening {family} listen socket on port {port}.");
-                    sockets.push(ListenSocket { socket, token: Token(0), listener: 0, port, pending: true });
+                    sockets.push(ListenSocket::new(Acceptor::Tcp(socket), port));
                 }
                 // A machine without IPv6 still has a broker on "every address", and a metrics page on its loopback address.
                 Err(error)
@@ -113,9 +126,30 @@ impl ListenSocket {
         }
     }
 
+    fn new(acceptor: Acceptor, port: u16) -> ListenSocket {
+        ListenSocket { acceptor, token: Token(0), listener: 0, port, pending: true }
+    }
+
+    /// Has events of this socket reported, with its token.
+    pub(crate) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.acceptor {
+            Acceptor::Tcp(socket) => registry.register(socket, self.token, Interest::READABLE),
+            Acceptor::Unix(socket) => registry.register(&mut socket.listener, self.token, Interest::READABLE),
+        }
+    }
+
+    /// The opposite.
+    pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match &mut self.acceptor {
+            Acceptor::Tcp(socket) => registry.deregister(socket),
+            Acceptor::Unix(socket) => registry.deregister(&mut socket.listener),
+        }
+    }
+
     /// True when a connection to this address and port of ours could have come in here.
     pub(crate) fn covers(&self, addr: SocketAddr) -> bool {
-        self.socket.local_addr().is_ok_and(|own| {
+        let Acceptor::Tcp(socket) = &self.acceptor else { return false };
+        socket.local_addr().is_ok_and(|own| {
             let ip = own.ip();
             own.port() == addr.port() && (ip == addr.ip() || (ip.is_unspecified() && ip.is_ipv4() == addr.is_ipv4()))
         })
@@ -123,8 +157,14 @@ impl ListenSocket {
 
     pub(crate) fn accept(&self) -> Accepted {
         loop {
-            match self.socket.accept() {
-                Ok((stream, addr)) => return Accepted::Stream(stream, addr),
+            let accepted = match &self.acceptor {
+                Acceptor::Tcp(socket) => socket.accept().map(|(stream, addr)| (Stream::Tcp(stream), Peer::new(addr))),
+                Acceptor::Unix(socket) => {
+                    socket.listener.accept().map(|(stream, _)| (Stream::Unix(stream), Peer::unix(&socket.path)))
+                }
+            };
+            match accepted {
+                Ok((stream, peer)) => return Accepted::Stream(stream, peer),
                 Err(error) => match (error.kind(), error.raw_os_error()) {
                     (io::ErrorKind::WouldBlock, _) => return Accepted::None,
                     (_, Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)) => {
@@ -151,6 +191,25 @@ impl ListenSocket {
             }
         }
     }
+}
+
+fn open_unix(path: &Path) -> Result<UnixSocket, ListenError> {
+    let shown = path.display();
+    log::info!("Opening unix listen socket on path {shown}");
+    UnixSocket::open(path, BACKLOG).map_err(|error| {
+        let (what, hint) = match error {
+            PathError::NotASocket => (
+                format!("Error: \"{shown}\" exists and is not a socket."),
+                Some("It is left alone: name another path in 'listener 0 PATH', or move it away."),
+            ),
+            PathError::InUse => (
+                format!("Error: Somebody listens on \"{shown}\" already."),
+                Some("Is another broker running? Only a socket that nobody uses any more is replaced."),
+            ),
+            PathError::System(error) => (format!("Error: {}: \"{shown}\"", crate::os::errors::describe(&error)), None),
+        };
+        ListenError { what, hint }
+    })
 }
 
 fn describe(error: &io::Error) -> ListenError {

@@ -1,6 +1,7 @@
 //! The event loop: the only place that knows sockets. [`EventLoop::turn`] is the whole scheduler.
 
 mod access;
+mod certificates;
 mod conn;
 mod control;
 #[cfg(feature = "websockets")]
@@ -10,9 +11,13 @@ mod listener;
 mod read;
 mod slots;
 mod stream;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(not(feature = "tls"))]
 #[path = "tls_off.rs"]
 mod tls;
 mod transport;
+mod unix;
 #[cfg(feature = "websockets")]
 mod websocket;
 #[cfg(not(feature = "websockets"))]
@@ -21,6 +26,7 @@ mod websocket;
 #[allow(dead_code)]
 mod worker;
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
@@ -39,9 +45,11 @@ use conn::{Conn, Readiness, Stage};
 use listener::{Accepted, ListenSocket};
 use slots::Slots;
 use stream::Stream;
+use tls::{KeyLogFile, ServerTls};
 use transport::{Buffers, Transport};
 
 pub use access::AccessError;
+pub use certificates::{TlsFileError, check_tls};
 pub use listener::ListenError;
 
 /// Why the loop could not begin.
@@ -49,6 +57,8 @@ pub use listener::ListenError;
 pub enum OpenError {
     /// A password or ACL file.
     Access(AccessError),
+    /// Certificates, keys and what else TLS needs.
+    Tls(TlsFileError),
     /// A listener.
     Listen(ListenError),
 }
@@ -111,6 +121,13 @@ pub struct EventLoop {
     api: Api,
     listeners: Vec<ListenSocket>,
     slots: Slots,
+    /// TLS of each listener of the configuration.
+    tls: Vec<Option<ServerTls>>,
+    key_log: Option<KeyLogFile>,
+    /// When to look at the certificates again.
+    certificates_due_ms: Option<u64>,
+    /// Listeners whose certificates the log has warned of, and with how many days left.
+    certificates_warned: Vec<(String, i64)>,
     /// Connections that a reload leaves no place for; some of them are closed in each turn.
     leaving: Vec<ConnId>,
     conns: Slab<Conn>,
@@ -179,15 +196,18 @@ impl Work {
 }
 
 impl EventLoop {
-    /// Opens every listener. Nothing is served before [`EventLoop::run`].
+    /// Opens every listener. Nothing is served before [`EventLoop::run`]. `key_log` takes the secrets of every TLS connection.
     pub fn new(
         mut config: Config,
         sources: Sources,
         signals: Signals,
         notifier: Option<Notifier>,
         hash_keys: [u64; 2],
+        key_log: Option<File>,
     ) -> Result<EventLoop, OpenError> {
         let now = clock::now();
+        let key_log = key_log.map(KeyLogFile::new);
+        let tls = certificates::load(&config, key_log.as_ref()).map_err(OpenError::Tls)?;
         let mut broker = Broker::new(config.global.clone(), hash_keys, now);
         broker.set_access(access::load(&mut config, broker.access()).map_err(OpenError::Access)?);
         broker.set_heap(alloc::current_bytes());
@@ -205,6 +225,10 @@ impl EventLoop {
             api: Api::default(),
             listeners: Vec::new(),
             slots: Slots::default(),
+            tls,
+            key_log,
+            certificates_due_ms: None,
+            certificates_warned: Vec::new(),
             leaving: Vec::new(),
             config,
             sources,
@@ -227,6 +251,7 @@ impl EventLoop {
             .register(&mut SourceFd(&signal_fd), SIGNALS, Interest::READABLE)
             .map_err(|error| ListenError::system(&error))?;
         this.open_listeners()?;
+        this.watch_certificates(now);
         this.check_api();
         Ok(this)
     }
@@ -268,6 +293,7 @@ impl EventLoop {
             self.broker.next_deadline(),
             self.watchdog_due_ms,
             self.accept_paused_until_ms,
+            self.certificates_due_ms,
             crate::logging::summary_due_ms(),
         ];
         let timeout_ms = match deadlines.into_iter().flatten().min() {
@@ -359,6 +385,9 @@ impl EventLoop {
             self.count_waiting();
             self.broker.on_timers(now);
         }
+        if self.certificates_due_ms.is_some_and(|due| due <= now.mono_ms) {
+            self.watch_certificates(now);
+        }
         if let Some(notifier) =
             self.notifier.as_ref().filter(|_| self.watchdog_due_ms.is_some_and(|due| due <= now.mono_ms))
         {
@@ -438,7 +467,7 @@ impl EventLoop {
             }
             for _ in 0..ACCEPTS_PER_TURN {
                 match self.listeners[at].accept() {
-                    Accepted::Stream(stream, addr) => self.welcome(now, at, Stream::Tcp(stream), Peer::new(addr)),
+                    Accepted::Stream(stream, peer) => self.welcome(now, at, stream, peer),
                     Accepted::None => {
                         self.listeners[at].pending = false;
                         break;

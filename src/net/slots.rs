@@ -99,6 +99,17 @@ impl Slots {
         self.slots[usize::from(index)].tls.as_ref()
     }
 
+    /// New connections of a slot begin with this.
+    pub(super) fn set_tls(&mut self, index: u16, tls: Option<ServerTls>) {
+        self.slots[usize::from(index)].tls = tls;
+    }
+
+    /// The slot that takes new connections of a listener.
+    pub(super) fn open_slot_of(&self, listener: &Listener) -> Option<u16> {
+        let is_open = |slot: &Slot| slot.state == State::Open && slot.settings == *listener;
+        (0u16..).zip(&self.slots).find(|(_, slot)| is_open(slot)).map(|(i, _)| i)
+    }
+
     /// True when the listener is gone.
     pub(super) fn is_closed(&self, index: u16) -> bool {
         self.slots.get(usize::from(index)).is_none_or(|slot| slot.state == State::Closed)

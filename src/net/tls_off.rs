@@ -3,7 +3,10 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::fs::File;
 use std::io::IoSlice;
+
+use crate::config::TlsOptions;
 
 /// TLS of one listener.
 #[derive(Clone, Debug)]
@@ -12,6 +15,28 @@ pub(super) enum ServerTls {}
 /// A TLS connection from a client.
 #[derive(Debug)]
 pub(super) enum TlsStream {}
+
+/// Why a listener's TLS could not be set up.
+#[derive(Clone, Debug)]
+pub(super) struct TlsLoadError;
+
+/// What [`ServerTls::load`] gives.
+#[derive(Debug)]
+pub(super) struct LoadedTls {
+    pub(super) tls: ServerTls,
+    pub(super) notes: Vec<String>,
+}
+
+/// A file that takes key log lines.
+#[derive(Clone, Debug)]
+pub(super) enum KeyLogFile {}
+
+impl KeyLogFile {
+    /// The command line refuses the option.
+    pub(super) fn new(_: File) -> KeyLogFile {
+        unreachable!("the command line refuses the option")
+    }
+}
 
 /// Why a connection failed.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +50,21 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
+impl fmt::Display for TlsLoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Error: TLS is not part of this build.")
+    }
+}
+
 impl ServerTls {
+    pub(super) fn load(_: &TlsOptions, _: Option<&KeyLogFile>) -> Result<LoadedTls, TlsLoadError> {
+        Err(TlsLoadError)
+    }
+
+    pub(super) fn days_left(&self, _: u64) -> i64 {
+        match *self {}
+    }
+
     pub(super) fn accept(&self) -> Result<TlsStream, TlsError> {
         match *self {}
     }

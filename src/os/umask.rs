@@ -33,6 +33,16 @@ pub fn set_from_environment() -> Result<(), UmaskError> {
     Ok(())
 }
 
+/// Runs `act` with another mask. Files that other threads make meanwhile get it too.
+pub fn with<R>(mask: u32, act: impl FnOnce() -> R) -> R {
+    // SAFETY: takes a number.
+    let before = unsafe { libc::umask(mask) };
+    let result = act();
+    // SAFETY: takes a number.
+    unsafe { libc::umask(before) };
+    result
+}
+
 fn parse(text: &str) -> Result<libc::mode_t, UmaskError> {
     let digits = text.trim_start().trim_start_matches(['-', '+']);
     if digits.is_empty() || !digits.bytes().all(|byte| matches!(byte, b'0'..=b'7')) {

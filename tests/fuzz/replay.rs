@@ -99,6 +99,12 @@ fn websocket() {
     replay("websocket", 5000, bodies::websocket);
 }
 
+#[cfg(feature = "tls")]
+#[test]
+fn tls() {
+    replay("tls", 1000, bodies::tls);
+}
+
 /// `cargo test --test fuzz -- --ignored` writes the seeds anew.
 #[test]
 #[ignore = "writes files"]

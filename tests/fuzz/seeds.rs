@@ -23,7 +23,27 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("metrics", metrics()),
         ("upgrade", upgrade()),
         ("websocket", websocket()),
+        ("tls", tls()),
     ]
+}
+
+/// A choice, a seed, and a script or garbage.
+fn tls() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for choice in 0..4 {
+        // Both sides say something, keys change, and one side ends it.
+        all.push(vec![choice, 0, 0, 0, choice, 1, 0xFA, 0, 0xFB, 5, 0, 0x22, 0x2B, 0, 6, 0, 0x23, 0, 7, 0]);
+        for change in 0..6 {
+            let change = change << 3 | 4;
+            all.push(vec![choice, 0, 0, 1, change, change]);
+            all.push(vec![choice, 0, 0, 2, change, 0, change]);
+            all.push(vec![choice, 0, 0, 3, change, 1, 0x52, change, 0x13, 0]);
+        }
+        let hello = [0x16, 3, 1, 0, 8, 1, 0, 0, 4, 3, 3, 0, 0];
+        all.push([&[choice | 4, 0, 0, 0, 5][..], &hello, &[0x14, 3, 3, 0, 1, 1, 0x15, 3, 3, 0, 2, 2, 40]].concat());
+        all.push([&[choice | 12, 0, 0, 0, 6][..], &[0x17, 3, 3, 0, 20], &[9; 20], &hello].concat());
+    }
+    all
 }
 
 fn connect_first() -> Vec<u8> {

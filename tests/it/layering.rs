@@ -95,6 +95,8 @@ const PLACES: &[(&str, &[&str])] = &[
     ("rustls", &["net::tls"]),
     ("unsafe", &["os", "thin"]),
     ("httparse", &["proto::http"]),
+    ("webpki", &["net::tls"]),
+    ("der", &["net::tls"]),
 ];
 
 /// More conditional lines than this and features have leaked out of their modules.

@@ -16,6 +16,8 @@ mod memory_limit;
 mod metrics;
 mod packet_cases;
 mod paho;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod real_configs;
 mod reload;
 mod rumqttc_clients;
@@ -24,6 +26,8 @@ mod script;
 mod stream;
 mod strict;
 mod tokens;
+#[cfg(feature = "unix-sockets")]
+mod unix_socket;
 mod vectors;
 #[cfg(feature = "websockets")]
 mod websockets;

@@ -44,8 +44,6 @@ const EXPECTED_REFUSALS: &[(&str, &str)] = &[
     ("tls-client-certificates", "needs TLS, which is not available"),
     ("bridge-cloud", "needs bridges, which is not available"),
     ("docker-layout", "needs persistence, which is not available"),
-    ("unix-socket", "needs UNIX sockets, which is not available"),
-    ("proxy", "needs the PROXY protocol, which is not available"),
     ("acl-only", "needs access control lists, which is not available"),
     ("uci mosquitto acl_file", "needs access control lists, which is not available"),
     ("uci mosquitto password_file", "needs password files, which is not available"),

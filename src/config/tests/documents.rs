@@ -91,8 +91,10 @@ fn defaults_are_those_of_the_table() {
 #[test]
 fn marks_are_those_of_the_table() {
     // What may be left out of a build is not missing.
-    let optional = [Feature::ControlApi, Feature::Metrics, Feature::SysTree, Feature::Websockets];
-    let missing = |feature: Feature| !optional.contains(&feature);
+    let missing = |feature: Feature| {
+        use Feature::{ControlApi, Metrics, Proxy, SysTree, UnixSockets, Websockets};
+        !matches!(feature, ControlApi | Metrics | Proxy | SysTree | UnixSockets | Websockets)
+    };
     for (document, entries) in documents() {
         for entry in entries {
             let row = row_of(document, &entry);
@@ -101,7 +103,7 @@ fn marks_are_those_of_the_table() {
             lack("Restart.", !row.reload);
             lack("Deprecated: ", row.deprecated.is_some());
             // Of these some values are missing.
-            let refused = matches!(row.name, "listener" | "protocol");
+            let refused = row.name == "protocol";
             let ignored = row.name == "log_dest" || matches!(row.kind, Kind::Gone(_));
             lack("[not available]", refused || matches!(row.lack, Some(Lack::Error(f)) if missing(f)));
             lack("[ignored]", ignored || matches!(row.lack, Some(Lack::Warning(f)) if missing(f)));

@@ -14,6 +14,8 @@ mod frames;
 mod metrics;
 mod packets;
 mod server;
+#[cfg(feature = "tls")]
+mod tls;
 mod turns;
 #[cfg(feature = "websockets")]
 mod websockets;
@@ -24,6 +26,8 @@ pub use frames::frames;
 pub use metrics::metrics;
 pub use packets::{packet_v3, packet_v5};
 pub use server::server;
+#[cfg(feature = "tls")]
+pub use tls::tls;
 #[cfg(feature = "websockets")]
 pub use websockets::{upgrade, websocket};
 

@@ -1,0 +1,194 @@
+//! What can go wrong, in words: while a listener's files are loaded, and while a client is spoken to.
+
+use std::fmt;
+
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
+
+/// Why a listener's TLS could not be set up. `Display` gives every line to log, without a final newline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsLoadError {
+    /// `certfile` cannot be read or used: its name and why.
+    Certificate(String, String),
+    /// `keyfile` cannot be read or used: its name and why.
+    Key(String, String),
+    /// Certificate and key do not belong together: names of both.
+    Mismatch(String, String),
+    /// `cafile` cannot be read or used: its name and why.
+    Authorities(String, String),
+    /// `crlfile` cannot be read or used: its name and why.
+    Revoked(String, String),
+    /// `ciphers`: the list and why.
+    Ciphers(String, String),
+    /// `ciphers_tls1.3`: the list and why.
+    CiphersTls13(String, String),
+    /// The library refuses what the others made of it.
+    Library(String),
+}
+
+impl fmt::Display for TlsLoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use TlsLoadError as E;
+        let why = match self {
+            E::Certificate(file, why) => {
+                write!(f, "Error: Unable to load server certificate \"{file}\". Check certfile.")?;
+                why
+            }
+            E::Key(file, why) => {
+                write!(f, "Error: Unable to load server key file \"{file}\". Check keyfile.")?;
+                why
+            }
+            E::Mismatch(certificate, key) => {
+                f.write_str("Error: Server certificate/key are inconsistent.")?;
+                return write!(f, "\nTLS: \"{key}\" is not the key of the first certificate in \"{certificate}\".");
+            }
+            E::Authorities(file, why) => {
+                write!(f, "Error: Unable to load CA certificates. Check cafile \"{file}\".")?;
+                why
+            }
+            E::Revoked(file, why) => {
+                write!(f, "Error: Unable to load certificate revocation file \"{file}\". Check crlfile.")?;
+                why
+            }
+            E::Ciphers(list, why) => {
+                write!(f, "Error: Unable to set TLS ciphers. Check cipher list \"{list}\".")?;
+                why
+            }
+            E::CiphersTls13(list, why) => {
+                write!(f, "Error: Unable to set TLS 1.3 ciphersuites. Check cipher_tls13 list \"{list}\".")?;
+                why
+            }
+            E::Library(why) => {
+                f.write_str("Error: Unable to create TLS context.")?;
+                why
+            }
+        };
+        write!(f, "\nTLS: {why}")
+    }
+}
+
+impl std::error::Error for TlsLoadError {}
+
+/// Why a client certificate is refused where `rustls` has no name for it. The client is told `certificate_unknown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// It belongs to an authority.
+    Authority,
+    /// Version 1, and not directly from a configured authority.
+    VersionOneChain,
+    /// Whatever else.
+    Other,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refused::Authority => "it is the certificate of an authority (CA:TRUE), not of a client",
+            Refused::VersionOneChain => "it is of version 1 and not directly from an authority in cafile or capath",
+            Refused::Other => "it breaks a rule for certificates",
+        })
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Why a connection failed, for the log. The alert that tells the client waits in the stream's output.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsError(pub(super) Error);
+
+impl TlsError {
+    /// True when the other side is not speaking TLS at all.
+    #[must_use]
+    pub fn is_not_tls(&self) -> bool {
+        matches!(
+            self.0,
+            Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion)
+        )
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Error::AlertReceived(alert) => received(*alert, f),
+            Error::InvalidCertificate(error) => refused(error, f),
+            Error::NoCertificatesPresented => f.write_str("the client sent no certificate"),
+            Error::PeerIncompatible(why) => incompatible(why, f),
+            Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
+                f.write_str("the client does not speak TLS")
+            }
+            Error::InvalidMessage(what) => write!(f, "malformed TLS message ({what:?})"),
+            Error::DecryptError => f.write_str("a TLS record cannot be decrypted"),
+            Error::PeerSentOversizedRecord => f.write_str("a TLS record is too large"),
+            Error::EncryptError => f.write_str("the keys of the TLS connection are used up"),
+            Error::PeerMisbehaved(what) => write!(f, "the client breaks the rules of TLS ({what:?})"),
+            Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+                f.write_str("the client sent a TLS message that has no place here")
+            }
+            other => write!(f, "TLS failed: {other}"),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+/// What the client thinks of us.
+fn received(alert: AlertDescription, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use AlertDescription as A;
+    let (name, words) = match alert {
+        A::UnknownCA => ("unknown_ca", "does not trust the authority of this listener's certificate"),
+        A::BadCertificate => ("bad_certificate", "does not accept this listener's certificate"),
+        A::UnsupportedCertificate => ("unsupported_certificate", "cannot use this listener's certificate"),
+        A::CertificateRevoked => ("certificate_revoked", "says that this listener's certificate is revoked"),
+        A::CertificateExpired => ("certificate_expired", "says that this listener's certificate has expired"),
+        A::CertificateUnknown => ("certificate_unknown", "does not accept this listener's certificate"),
+        A::HandshakeFailure => ("handshake_failure", "found no way to speak with this listener"),
+        A::ProtocolVersion => ("protocol_version", "does not speak this listener's TLS versions"),
+        A::InsufficientSecurity => ("insufficient_security", "finds this listener's ciphers too weak"),
+        A::DecryptError => ("decrypt_error", "could not check a signature of the handshake"),
+        A::BadRecordMac => ("bad_record_mac", "could not decrypt a record"),
+        A::UserCanceled => ("user_canceled", "gave up"),
+        A::InternalError => ("internal_error", "had an internal error"),
+        other => return write!(f, "the client ended TLS with the alert {other:?}"),
+    };
+    write!(f, "the client {words} (alert {name})")
+}
+
+/// What we think of the client's certificate.
+fn refused(error: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use CertificateError as C;
+    f.write_str("client certificate refused: ")?;
+    match error {
+        C::Expired | C::ExpiredContext { .. } => f.write_str("it or one of its authorities has expired"),
+        C::NotValidYet | C::NotValidYetContext { .. } => f.write_str("it or one of its authorities is not valid yet"),
+        C::Revoked => f.write_str("it is revoked"),
+        C::UnknownIssuer => f.write_str("it comes from no authority in cafile or capath"),
+        C::UnknownRevocationStatus => f.write_str("crlfile has no usable list of its authority"),
+        C::ExpiredRevocationList | C::ExpiredRevocationListContext { .. } => {
+            f.write_str("the list of its authority in crlfile is out of date")
+        }
+        C::BadSignature => f.write_str("a signature is wrong"),
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => f.write_str("it is not meant for clients"),
+        C::BadEncoding => f.write_str("it cannot be read"),
+        C::UnhandledCriticalExtension => f.write_str("it has a critical extension that is not known"),
+        C::UnsupportedSignatureAlgorithmContext { .. } | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            f.write_str(
+                "its signature is not by its authority's kind of key, or of a kind that is not supported (SHA-1)",
+            )
+        }
+        C::Other(why) => write!(f, "{}", why.0),
+        other => write!(f, "{other}"),
+    }
+}
+
+fn incompatible(why: &PeerIncompatible, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use PeerIncompatible as P;
+    match why {
+        P::NoCipherSuitesInCommon => f.write_str("no cipher in common with the client"),
+        P::NoKxGroupsInCommon => f.write_str("no elliptic curve in common with the client"),
+        P::NoSignatureSchemesInCommon => f.write_str("no kind of signature in common with the client"),
+        P::Tls12NotOffered | P::Tls12NotOfferedOrEnabled | P::SupportedVersionsExtensionRequired => {
+            f.write_str("no TLS version in common with the client")
+        }
+        other => write!(f, "the client's TLS does not fit ({other:?})"),
+    }
+}
