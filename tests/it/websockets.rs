@@ -2,6 +2,8 @@
 //! wrote: MQTT.js in Node and in a browser. `tests/interop/setup.sh` gets those that are not there.
 
 use std::fs;
+#[cfg(feature = "tls")]
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -566,14 +568,15 @@ fn has(program: &str) -> bool {
     true
 }
 
-#[test]
-fn mqtt_js_in_node() {
-    let Some(module) = mqtt_js().filter(|_| has("node")) else { return };
-    let served = serve("");
+/// Runs every case of `mqttjs_cases.cjs` against this address.
+fn run_in_node(module: &Path, url: &str) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/mqttjs_cases.cjs");
     let mut child = Command::new("node")
-        .args([Path::new(script), &module])
-        .arg(format!("ws://{}/mqtt", served.addr))
+        .args([Path::new(script), module])
+        .arg(url)
+        // The certificate is its own authority.
+        .env("NODE_TLS_REJECT_UNAUTHORIZED", "0")
+        .env("NODE_NO_WARNINGS", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -583,6 +586,74 @@ fn mqtt_js_in_node() {
     let _ = child.kill();
     let output = child.wait_with_output().expect("its output");
     assert!(status.is_some_and(|status| status.success()), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn mqtt_js_in_node() {
+    let Some(module) = mqtt_js().filter(|_| has("node")) else { return };
+    let served = serve("");
+    run_in_node(&module, &format!("ws://{}/mqtt", served.addr));
+}
+
+/// A listener with TLS and files, if there is a tool that makes a certificate.
+#[cfg(feature = "tls")]
+fn serve_tls(site: &Site) -> Option<Served> {
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            "/CN=localhost",
+        ])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "30", "-keyout", "key", "-out", "cert"])
+        .current_dir(&site.0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !made.as_ref().is_ok_and(std::process::ExitStatus::success) {
+        note("WebSockets over TLS skipped: no openssl");
+        return None;
+    }
+    let _ = Command::new("chmod").arg("644").arg(site.0.join("key")).status();
+    let [cert, key] = ["cert", "key"].map(|name| site.0.join(name).display().to_string());
+    Some(serve(&format!("http_dir {}\ncertfile {cert}\nkeyfile {key}", site.www().display())))
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn mqtt_js_in_node_over_tls() {
+    let site = Site::new("node-tls");
+    let Some(module) = mqtt_js().filter(|_| has("node")) else { return };
+    let Some(served) = serve_tls(&site) else { return };
+    run_in_node(&module, &format!("wss://{}/mqtt", served.addr));
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn files_over_tls() {
+    let site = Site::new("files-tls");
+    let content: Vec<u8> = (0..3_000_000u32).map(|n| n.to_le_bytes()[usize::from(n % 3 == 0)]).collect();
+    site.write("large.bin", &content);
+    let Some(served) = serve_tls(&site) else { return };
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-connect", &served.addr.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl");
+    let mut stdin = client.stdin.take().expect("a pipe");
+    stdin.write_all(b"GET /large.bin HTTP/1.1\r\nHost: h\r\n\r\n").expect("a request");
+    let output = client.wait_with_output().expect("its output");
+    drop(stdin);
+    assert!(output.stdout.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert!(output.stdout.ends_with(&content), "{} bytes", output.stdout.len());
 }
 
 /// A page that the broker itself serves connects back to it, publishes and subscribes.
