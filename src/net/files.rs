@@ -82,3 +82,60 @@ fn find<'a>(root: &Path, request: &'a FileRequest) -> io::Result<Option<(&'a str
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const NOW: Now = Now { mono_ms: 5, wall_s: 0 };
+
+    fn request(path: &str, body: bool) -> FileRequest {
+        FileRequest { path: path.into(), slash: path.is_empty(), body }
+    }
+
+    #[test]
+    fn a_file_comes_in_pieces_that_have_their_time_each() {
+        let root = std::env::temp_dir().join(format!("mosquitto-pieces-{}", std::process::id()));
+        fs::create_dir_all(&root).unwrap();
+        let root = fs::canonicalize(root).unwrap();
+        let content: Vec<u8> = (0..HIGH_WATER * 2 + 1).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        fs::write(root.join("a"), &content).unwrap();
+        fs::write(root.join("index.html"), "").unwrap();
+
+        let mut head = Vec::new();
+        let mut download = Download::new(NOW, Some(&root), &request("a", true), &mut head);
+        assert!(head.ends_with(b"\r\n\r\n") && download.deadline() == 5 + PIECE_MS);
+        let mut got = Vec::new();
+        let mut time = NOW;
+        loop {
+            time.mono_ms += 1000;
+            let mut piece = Vec::new();
+            if !download.next_piece(time, &mut piece).unwrap() {
+                break;
+            }
+            assert!(!piece.is_empty() && piece.len() <= HIGH_WATER);
+            assert_eq!(download.deadline(), time.mono_ms + PIECE_MS);
+            got.extend(piece);
+        }
+        assert!(got == content);
+
+        let mut cut = Download::new(NOW, Some(&root), &request("a", true), &mut Vec::new());
+        assert!(cut.next_piece(NOW, &mut Vec::new()).unwrap());
+        fs::write(root.join("a"), "shorter").unwrap();
+        assert!(cut.next_piece(NOW, &mut Vec::new()).is_err(), "the length was promised");
+
+        for (root, path, body, status) in [
+            (Some(&*root), "a", false, "200"),
+            (Some(&root), "", true, "200"),
+            (Some(&root), "b", true, "404"),
+            (None, "a", true, "404"),
+        ] {
+            let mut head = Vec::new();
+            let mut download = Download::new(NOW, root, &request(path, body), &mut head);
+            assert!(head.starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{path}");
+            assert!(!download.next_piece(NOW, &mut Vec::new()).unwrap(), "{path}: only a head");
+        }
+        fs::remove_dir_all(&root).unwrap();
+    }
+}

@@ -19,7 +19,7 @@ use crate::wire::DecodeError;
 pub(super) struct WebSocket {
     stage: Stage,
     /// The file that was asked for instead of an upgrade.
-    download: Option<Download>,
+    download: Option<Box<Download>>,
 }
 
 impl WebSocket {
@@ -66,7 +66,7 @@ impl WebSocket {
             End::File(file) => {
                 crate::log_websockets!("Client {peer} asks for the file \"{}\".", file.path.escape_debug());
                 let root = listener.http_dir.as_deref();
-                self.download = Some(Download::new(now, root, &file, self.stage.answer()));
+                self.download = Some(Box::new(Download::new(now, root, &file, self.stage.answer())));
                 return Ok(());
             }
             End::Refused(Refusal::ORIGIN) => CloseReason::WrongOrigin,
@@ -116,7 +116,7 @@ impl WebSocket {
 
     /// Until when a piece of a file must have been taken; `None` when no file is on its way.
     pub(super) fn deadline(&self) -> Option<u64> {
-        self.download.as_ref().map(Download::deadline)
+        self.download.as_ref().map(|download| download.deadline())
     }
 
     /// Puts the next piece of a file into the output, which is empty. False when there is none.
@@ -152,6 +152,12 @@ fn close_code(reason: &CloseReason) -> CloseCode {
 mod tests {
     use super::*;
     use crate::config::ProxyProtocol;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_stage_is_at_most_128_bytes() {
+        assert!(size_of::<WebSocket>() <= 128, "{}", size_of::<WebSocket>());
+    }
 
     #[test]
     fn only_who_is_on_this_machine_can_speak_for_others() {

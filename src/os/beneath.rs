@@ -51,7 +51,7 @@ fn resolve_beneath(root: &Path, path: &str) -> io::Result<File> {
     const RESOLVE_BENEATH: u64 = 0x08;
     let root = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(root)?;
     let path = CString::new(path)?;
-    let flags = u64::from((libc::O_RDONLY | libc::O_CLOEXEC | FLAGS).cast_unsigned());
+    let flags = (libc::O_RDONLY | libc::O_CLOEXEC | FLAGS) as u64;
     // `struct open_how`: flags, mode, resolve.
     let how = [flags, 0, RESOLVE_NO_MAGICLINKS | RESOLVE_BENEATH];
     for _ in 0..3 {
