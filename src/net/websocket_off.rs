@@ -18,10 +18,11 @@ impl WebSocket {
     pub(super) fn on_bytes(
         &mut self,
         _: &mut [u8],
-        _: Arrival<'_>,
+        arrival: Arrival<'_>,
         _: &mut Learned,
         _: &mut Vec<u8>,
     ) -> Result<(), CloseReason> {
+        let _nothing_to_do = (arrival.now, arrival.config);
         match *self {}
     }
 
