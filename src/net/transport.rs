@@ -351,7 +351,8 @@ impl Transport {
 }
 
 fn identity(name: Option<String>) -> Option<Identity> {
-    name.map(|name| Identity { username: name.into() })
+    // An empty name would be no name in CONNECT either.
+    name.filter(|name| !name.is_empty()).map(|name| Identity { username: name.into() })
 }
 
 /// Adds `input` to the piece of a header that came before. The header and how many bytes of `input` belong to it, once it

@@ -25,6 +25,8 @@ mod running;
 mod script;
 mod stream;
 mod strict;
+#[cfg(feature = "tls")]
+mod tls;
 mod tokens;
 #[cfg(feature = "unix-sockets")]
 mod unix_socket;

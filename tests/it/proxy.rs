@@ -137,7 +137,7 @@ fn a_health_check_is_closed_without_a_word() {
         client.send(&v2(0x20, 0, body));
         client.expect_closed();
     }
-    Client::connect(broker.addr(), 4, "after");
+    let _after = Client::connect(broker.addr(), 4, "after");
     broker.wait_for_log_after(mark, "as after", PATIENT);
     let log = broker.log_after(mark);
     assert!(!log.contains(&format!("port {}", addr.port())) && !log.contains("disconnected"), "{log}");
