@@ -164,6 +164,7 @@ fn answer(client: &mut Client) -> (String, Vec<u8>) {
     (String::from_utf8(bytes[..end].to_vec()).expect("text"), bytes[end + 4..].to_vec())
 }
 
+/// [MQTT-6.0.0-2]
 #[test]
 fn packets_may_span_and_share_frames() {
     let served = serve("");
@@ -215,6 +216,7 @@ fn frames_of_every_size_go_both_ways() {
     client.ping();
 }
 
+/// Among them text [MQTT-6.0.0-1].
 #[test]
 fn frames_that_break_a_rule_end_the_connection_with_their_code() {
     let served = serve("");
@@ -382,6 +384,7 @@ fn upgrades_that_are_none_get_a_short_answer() {
     WsClient::connect(served.addr, 4, "no-origin");
 }
 
+/// [MQTT-6.0.0-3], [MQTT-6.0.0-4]
 #[test]
 fn the_first_known_sub_protocol_of_any_line_is_taken() {
     let served = serve("");

@@ -223,7 +223,8 @@ fn parse_header(bytes: &[u8]) -> Result<Option<(bool, Frame)>, CloseCode> {
         _ => return Err(CloseCode::PROTOCOL_ERROR),
     }
     let Some((&second, rest)) = rest.split_first() else { return Ok(None) };
-    // A client has to mask (RFC 6455, 5.1).
+    // A client has to mask (RFC 6455, 5.1), so that it cannot make a proxy take its bytes for a request. C Mosquitto takes
+    // both.
     if second & 0x80 == 0 {
         return Err(CloseCode::PROTOCOL_ERROR);
     }

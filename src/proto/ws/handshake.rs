@@ -10,7 +10,7 @@ use crate::proto::http::{BadHead, RequestHead};
 
 /// What RFC 6455, 1.3 appends to the key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// The sub-protocols that we speak.
+/// The sub-protocols that we speak [MQTT-6.0.0-4]; the second is that of MQTT 3.1.
 const PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
 /// What the listener allows.
