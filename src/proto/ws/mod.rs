@@ -5,9 +5,9 @@
 //!   ├────refused, a file is asked for───────────────▲
 //! ```
 //!
-//! Packets and frames need not begin or end together [MQTT-6.0.0-2]. What comes in is unmasked where it lies. What goes out is the endpoint's, in one binary frame for each
-//! batch that a flush leaves; only what stands between is ours: the answer to the upgrade, headers of frames, pongs and the
-//! close frame. Idle, a connection owns no buffer.
+//! Packets and frames need not begin or end together [MQTT-6.0.0-2]. What comes in is unmasked where it lies. What goes out
+//! is the endpoint's, in one binary frame for each batch that a flush leaves; only what stands between is ours: the answer
+//! to the upgrade, headers of frames, pongs and the close frame. Idle, a connection owns no buffer.
 //!
 //! C Mosquitto puts each packet into a frame of its own, and waits for the end of the connection where this answers a close
 //! frame.
