@@ -1,6 +1,7 @@
 //! The listeners' certificates: read at start and on each reload, and watched until they end.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use super::EventLoop;
 use super::tls::{KeyLogFile, ServerTls, TlsLoadError};
@@ -14,23 +15,30 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 /// TLS of a listener could not be set up. `Display` gives the lines to log.
 #[derive(Debug)]
 pub struct TlsFileError {
-    listener: String,
-    /// Certificate and key, for the line about a reload.
-    files: (String, String),
-    error: TlsLoadError,
+    text: String,
+    /// The line that a reload begins with.
+    reload: String,
 }
 
 impl TlsFileError {
+    fn new(listener: &Listener, error: &TlsLoadError) -> TlsFileError {
+        let file = |path: &Option<PathBuf>| path.as_deref().unwrap_or(Path::new("")).display().to_string();
+        let (certificate, key) = (file(&listener.tls.certfile), file(&listener.tls.keyfile));
+        TlsFileError {
+            text: format!("{error}\nThis is the TLS of listener {}.", listener.name()),
+            reload: format!("Error when reloading certificate '{certificate}' or key '{key}'."),
+        }
+    }
+
     /// The same for a reload.
     pub(super) fn on_reload(&self) -> String {
-        let (certificate, key) = &self.files;
-        format!("Error when reloading certificate '{certificate}' or key '{key}'.\n{self}")
+        format!("{}\n{}", self.reload, self.text)
     }
 }
 
 impl fmt::Display for TlsFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\nThis is the TLS of listener {}.", self.error, self.listener)
+        f.write_str(&self.text)
     }
 }
 
@@ -40,21 +48,14 @@ impl fmt::Display for TlsFileError {
 /// The first file or option that cannot be used.
 pub(super) fn load(config: &Config, key_log: Option<&KeyLogFile>) -> Result<Vec<Option<ServerTls>>, TlsFileError> {
     let load = |listener: &Listener| {
-        let (Some(certificate), Some(key)) = (&listener.tls.certfile, &listener.tls.keyfile) else { return Ok(None) };
-        match ServerTls::load(&listener.tls, key_log) {
-            Ok(loaded) => {
-                for note in &loaded.notes {
-                    for line in note.lines() {
-                        log::warn!("{line}");
-                    }
-                }
-                Ok(Some(loaded.tls))
-            }
-            Err(error) => {
-                let files = (certificate.display().to_string(), key.display().to_string());
-                Err(TlsFileError { listener: listener.name(), files, error })
-            }
+        if listener.tls.certfile.is_none() {
+            return Ok(None);
         }
+        let loaded = ServerTls::load(&listener.tls, key_log).map_err(|error| TlsFileError::new(listener, &error))?;
+        for line in loaded.notes.iter().flat_map(|note| note.lines()) {
+            log::warn!("{line}");
+        }
+        Ok(Some(loaded.tls))
     };
     config.listeners.iter().map(load).collect()
 }
@@ -90,7 +91,7 @@ impl EventLoop {
             let Some(band) = band(left) else { continue };
             let known = (listener.name(), band);
             if !self.certificates_warned.contains(&known) {
-                let file = listener.tls.certfile.as_deref().unwrap_or(std::path::Path::new("")).display();
+                let file = listener.tls.certfile.as_deref().unwrap_or(Path::new("")).display();
                 let name = &known.0;
                 match left {
                     ..0 => log::error!("Error: The certificate \"{file}\" of listener {name} has expired."),
