@@ -233,6 +233,26 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_cuts_what_is_offered_and_nothing_else() {
+        let mut out = Outbox::default();
+        for _ in 0..3 {
+            out.packet().extend_from_slice(b"head");
+            out.payload(&message(&[b'x'; 600]));
+        }
+        let all = [&b"head"[..], &[b'x'; 600]].concat().repeat(3);
+        for sent in [0, 3, 100, 700] {
+            out.advance(sent);
+            let all = &all[all.len() - out.len()..];
+            for left in 0..=out.len() + 1 {
+                let mut slices = [IoSlice::new(&[]); 8];
+                let used = out.slices_within(left, &mut slices);
+                let got: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.iter().copied()).collect();
+                assert!(got == all[..left.min(all.len())], "{sent} {left}");
+            }
+        }
+    }
+
+    #[test]
     fn a_large_payload_is_referred_to_not_copied() {
         let (mut out, msg) = (Outbox::default(), message(&[7; 100_000]));
         out.packet().push(1);
