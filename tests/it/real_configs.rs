@@ -40,7 +40,6 @@ const EXPECTED_REFUSALS: &[(&str, &str)] = &[
     ("ha-passwords", "needs password files, which is not available"),
     ("per-listener", "needs password files, which is not available"),
     ("tls-letsencrypt", "needs password files, which is not available"),
-    ("tls-websockets", "needs WebSockets, which is not available"),
     ("bridge-cloud", "needs bridges, which is not available"),
     ("docker-layout", "needs persistence, which is not available"),
     ("acl-only", "needs access control lists, which is not available"),
