@@ -93,6 +93,8 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn a_connection_is_at_most_128_bytes() {
-        assert!(size_of::<Conn>() <= 128, "{}", size_of::<Conn>());
+        // With debug assertions `mio` keeps more than the descriptor in its sockets.
+        let extra = size_of::<Stream>() - 8;
+        assert!(size_of::<Conn>() - extra <= 128, "{} with {extra}", size_of::<Conn>());
     }
 }

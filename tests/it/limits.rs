@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::broker::{Broker, program, wait_exit};
+use crate::broker::{Broker, free_port, program, wait_exit};
 use crate::client::{Client, LIMIT, connect, connect_with, hex, packet, publish, string, subscribe};
 
 /// The properties of a version 5 CONNACK with nothing configured.
@@ -521,4 +521,13 @@ fn a_bad_option_ends_the_start_with_status_3_and_its_place() {
         assert!(said.contains(reason), "{config}{said}");
         assert!(said.contains("Error found at FILE:2."), "{config}{said}");
     }
+}
+
+#[test]
+fn a_listener_can_be_bound_to_an_interface() {
+    let port = free_port();
+    let broker = Broker::start_with(&format!("listener {port}\nbind_interface lo\nsocket_domain ipv4"));
+    broker.wait_for_log(&format!("Listener {port} on all addresses of lo: mqtt"), LIMIT);
+    Client::connect(([127, 0, 0, 1], port).into(), 4, "own").ping();
+    assert!(Client::try_open((std::net::Ipv6Addr::LOCALHOST, port).into()).is_err(), "one family only");
 }
