@@ -1,5 +1,6 @@
 # `make`, `make run` and `make test` need nothing but Rust. `make test` uses more when it is there: Debian's
-# mosquitto-clients, and Python's venv for a third client; without them it says what it skipped.
+# mosquitto-clients, Python's venv for a third client, and npm, Node and Chromium for MQTT.js; without them it says what
+# it skipped.
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -62,8 +63,8 @@ soak:
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done
 
 # Coverage-guided fuzzing with cargo-fuzz and a nightly compiler: `make fuzz FUZZ=server SECONDS=600`. Targets: server,
-# packet_v5, packet_v3, frames, config, acl, access, metrics, tls, db. What is found stays in tests/fuzz/corpus and
-# tests/fuzz/artifacts.
+# packet_v5, packet_v3, frames, config, acl, access, metrics, tls, upgrade, websocket, db. What is found stays in
+# tests/fuzz/corpus and tests/fuzz/artifacts.
 FUZZ ?= server
 SECONDS ?= 60
 fuzz:

@@ -22,6 +22,18 @@ pub fn sha512(parts: &[&[u8]]) -> [u8; SHA512_LEN] {
     hash
 }
 
+/// SHA-1, which RFC 6455 asks for where nothing depends on its strength.
+#[must_use]
+pub fn sha1(parts: &[&[u8]]) -> [u8; 20] {
+    let mut context = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
+    for part in parts {
+        context.update(part);
+    }
+    let mut hash = [0; 20];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
 /// PBKDF2 with HMAC-SHA-512.
 #[must_use]
 pub fn pbkdf2_sha512(iterations: NonZeroU32, salt: &[u8], password: &[u8]) -> [u8; SHA512_LEN] {

@@ -28,7 +28,7 @@ const PARTS: [(&str, bool); 5] = [
     ("Persistence", false),
     ("TLS", cfg!(feature = "tls")),
     ("TLS-PSK", false),
-    ("Websockets", false),
+    ("Websockets", cfg!(feature = "websockets")),
 ];
 
 /// Why the broker did not start, or stopped on its own. `Display` gives the lines to log.

@@ -215,6 +215,7 @@ impl Feature {
             Feature::ControlApi => cfg!(feature = "control"),
             Feature::SysTree => cfg!(feature = "sys-tree"),
             Feature::Acl => true,
+            Feature::Websockets => cfg!(feature = "websockets"),
             Feature::Tls => cfg!(feature = "tls"),
             Feature::UnixSockets => cfg!(feature = "unix-sockets"),
             Feature::Proxy => cfg!(feature = "proxy"),

@@ -96,6 +96,7 @@ mod tests {
         ("enable_control_api", Now, "read for each request"),
         ("global_max_clients", Now, "read when a session is made; sessions above a lower limit stay"),
         ("global_max_connections", Now, "read when a connection comes; those above a lower limit stay"),
+        ("http_dir", Now, "read for each request; a file that is on its way is still sent"),
         ("include_dir", Now, "the directory is listed anew: files come and go"),
         ("listener", Sockets, "opened and closed; clients of one that is gone are closed, unless another serves them"),
         ("listener_allow_anonymous", Now, "as `allow_anonymous`"),
@@ -128,7 +129,7 @@ mod tests {
             NewConnections,
             "a connection keeps the one it came with: its subscriptions, will and queue are below it",
         ),
-        ("packet_buffer_size", Nothing, "buffers are as large as they have to be"),
+        ("packet_buffer_size", Now, "read while a request comes in"),
         ("autosave_interval", Nothing, "nothing is saved in this build"),
         ("autosave_on_changes", Nothing, "nothing is saved in this build"),
         ("persistence_file", Nothing, "nothing is saved in this build"),
@@ -182,6 +183,7 @@ mod tests {
         ("use_username_as_clientid", NewConnections, "read at CONNECT"),
         ("user", Restart, "root is given up once"),
         ("websockets_log_level", Nothing, "ignored altogether"),
+        ("websockets_origin", NewConnections, "read at the upgrade"),
     ];
 
     #[test]

@@ -72,9 +72,14 @@ impl Conn {
         self.transport.as_ref()?.ended()
     }
 
+    /// Until when the peer must have taken what it is sent instead of what its endpoint has; `None` when that is nothing.
+    pub(crate) fn serving_until(&self) -> Option<u64> {
+        self.transport.as_ref()?.serving_until()
+    }
+
     pub(crate) fn deadline(&self) -> Option<u64> {
         match self.stage {
-            Stage::Open => self.endpoint.deadline(),
+            Stage::Open => self.serving_until().or_else(|| self.endpoint.deadline()),
             Stage::Draining { until_s } => Some(u64::from(until_s) * 1000),
             Stage::Closed => None,
         }

@@ -37,6 +37,9 @@ impl EventLoop {
         if conn.stage != Stage::Open {
             return;
         }
+        if conn.serving_until().is_some() {
+            return self.serve(now, id);
+        }
         for _ in 0..ROUNDS {
             // While something waits that the session has given, it gives no more.
             if self.conns.get(id.0).is_some_and(|conn| conn.pending() > 0) {
@@ -61,6 +64,27 @@ impl EventLoop {
                     Flushed::Enough => return,
                     Flushed::Last => return self.close(now, id, &CloseReason::Answered),
                 },
+            }
+        }
+        self.list_for_flush(id);
+    }
+
+    /// Sends what a connection gets instead of what its endpoint has.
+    fn serve(&mut self, now: Now, id: ConnId) {
+        for _ in 0..ROUNDS {
+            let Some(conn) = self.conns.get_mut(id.0) else { return };
+            if conn.pending() == 0 {
+                let Some(transport) = &mut conn.transport else { return };
+                match transport.serve(now) {
+                    Ok(true) => {}
+                    Ok(false) => return self.close(now, id, &CloseReason::Answered),
+                    Err(error) => return self.close(now, id, &CloseReason::Socket(error_text(&error))),
+                }
+            }
+            match self.write_once(id) {
+                Wrote::Blocked => return,
+                Wrote::Failed(reason) => return self.close(now, id, &reason),
+                Wrote::Some | Wrote::All => {}
             }
         }
         self.list_for_flush(id);

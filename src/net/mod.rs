@@ -4,6 +4,8 @@ mod access;
 mod certificates;
 mod conn;
 mod control;
+#[cfg(feature = "websockets")]
+mod files;
 mod flush;
 mod listener;
 mod logins;
@@ -17,6 +19,11 @@ pub mod tls;
 mod tls;
 mod transport;
 mod unix;
+#[cfg(feature = "websockets")]
+mod websocket;
+#[cfg(not(feature = "websockets"))]
+#[path = "websocket_off.rs"]
+mod websocket;
 mod worker;
 
 use std::fs::File;

@@ -4,7 +4,7 @@ use std::io;
 
 use super::conn::Stage;
 use super::flush::{ROUNDS, Wrote};
-use super::transport::MAX_PENDING;
+use super::transport::{Arrival, MAX_PENDING};
 use super::{DRAIN_MS, EventLoop};
 use crate::broker::ConnId;
 use crate::proto::{CloseReason, Flow};
@@ -82,7 +82,7 @@ impl EventLoop {
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut plain = std::mem::take(&mut self.buffers.plain);
         let raw = scratch.get_mut(..len).unwrap_or_default();
-        let staged = self.decode(id, raw, &mut plain);
+        let staged = self.decode(now, id, raw, &mut plain);
         let input = if staged { &plain[..] } else { raw };
         let flow = if input.is_empty() && len > 0 {
             // A piece of a header or of a handshake.
@@ -140,14 +140,15 @@ impl EventLoop {
 
     /// Runs input through the stages of a connection, which gives `plain`. False for a connection without any: the input is
     /// what it is.
-    fn decode(&mut self, id: ConnId, input: &mut [u8], plain: &mut Vec<u8>) -> bool {
+    fn decode(&mut self, now: Now, id: ConnId, input: &mut [u8], plain: &mut Vec<u8>) -> bool {
         let Some(conn) = self.conns.get_mut(id.0) else { return false };
         let Some(transport) = &mut conn.transport else { return false };
         if input.is_empty() {
             return true;
         }
         let (listener, peer) = (self.slots.settings(conn.listener), conn.endpoint.peer());
-        let learned = transport.read(input, listener, &self.config, peer, plain, &mut self.buffers);
+        let arrival = Arrival { now, listener, config: &self.config, peer };
+        let learned = transport.read(input, arrival, plain, &mut self.buffers);
         if transport.is_needless() {
             conn.transport = None;
         }
@@ -157,6 +158,9 @@ impl EventLoop {
                 crate::notice!("New connection from {} on port {}.", conn.endpoint.peer(), listener.port);
             }
         }
+        if let Some(client) = learned.forwarded {
+            conn.endpoint.set_peer(client);
+        }
         if learned.identity.is_some() {
             conn.endpoint.set_identity(learned.identity);
         }
@@ -165,7 +169,7 @@ impl EventLoop {
 
     /// A peer that has closed its side may still wait for an answer; it is written, or time runs out.
     fn is_answering(&self, id: ConnId) -> bool {
-        self.conns.get(id.0).is_some_and(|conn| conn.endpoint.is_answering())
+        self.conns.get(id.0).is_some_and(|conn| conn.endpoint.is_answering() || conn.serving_until().is_some())
     }
 
     /// Hands an endpoint the figures it wants, or has it wait for the next turn when this one has had enough of that.
@@ -197,14 +201,17 @@ impl EventLoop {
 
     /// A connection's timer: keepalive, a stalled packet, or the end of patience.
     pub(super) fn conn_due(&mut self, now: Now, id: ConnId) {
-        match self.conns.get_mut(id.0).map(|conn| conn.stage) {
-            Some(Stage::Open) => match self.with_endpoint(now, id, |endpoint, turn| endpoint.on_timer(turn)) {
+        let Some(conn) = self.conns.get(id.0) else { return };
+        match (conn.stage, conn.serving_until()) {
+            (Stage::Open, Some(until_ms)) if until_ms <= now.mono_ms => self.close(now, id, &CloseReason::Timeout),
+            (Stage::Open, Some(_)) => self.arm(id),
+            (Stage::Open, None) => match self.with_endpoint(now, id, |endpoint, turn| endpoint.on_timer(turn)) {
                 Some(flow @ (Flow::Close(_) | Flow::Again)) => self.after_login(now, id, Some(flow)),
                 _ => self.arm(id),
             },
-            Some(Stage::Draining { until_s }) if u64::from(until_s) * 1000 <= now.mono_ms => self.drop_conn(id),
-            Some(Stage::Draining { .. }) => self.arm(id),
-            Some(Stage::Closed) | None => {}
+            (Stage::Draining { until_s }, _) if u64::from(until_s) * 1000 <= now.mono_ms => self.drop_conn(id),
+            (Stage::Draining { .. }, _) => self.arm(id),
+            (Stage::Closed, _) => {}
         }
     }
 
@@ -219,7 +226,7 @@ impl EventLoop {
         let ended = transport.is_some_and(|transport| transport.ended().is_some());
         let gone = matches!(reason, CloseReason::ClosedByClient | CloseReason::Socket(_)) && !ended;
         if spoke && !gone {
-            self.write_last(id);
+            self.write_last(now, id, reason);
         }
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         (conn.outbox, conn.transport) = (None, None);
@@ -242,7 +249,7 @@ impl EventLoop {
     }
 
     /// One attempt to send what is left, with the goodbyes of the stages behind it.
-    fn write_last(&mut self, id: ConnId) {
+    fn write_last(&mut self, now: Now, id: ConnId, reason: &CloseReason) {
         if self.conns.get(id.0).is_none_or(|conn| conn.transport.is_none()) {
             self.write_once(id);
             return;
@@ -256,7 +263,7 @@ impl EventLoop {
         }
         let Some(conn) = self.conns.get_mut(id.0).filter(|conn| !conn.has_output()) else { return };
         if let Some(transport) = &mut conn.transport {
-            transport.say_goodbye(&mut self.buffers);
+            transport.say_goodbye(now, reason, &mut self.buffers);
         }
         self.write_once(id);
     }

@@ -17,10 +17,12 @@ use std::io::{self, IoSlice};
 use super::flush::SLICES;
 use super::stream::Stream;
 use super::tls::{ServerTls, TlsStream};
+use super::websocket::WebSocket;
 use crate::broker::auth::Identity;
 use crate::config::{Config, Listener, Protocol, ProxyProtocol};
 use crate::proto::proxy::{self, Parsed, ProxyHeader, ProxyVersion};
-use crate::proto::{CloseReason, Outbox, Peer, ws};
+use crate::proto::{CloseReason, Outbox, Peer};
+use crate::timer::Now;
 
 /// Output that may wait within the stages before no more input is taken: whoever does not read its answers gets no more.
 pub(super) const MAX_PENDING: usize = 16 * 1024 + 2048;
@@ -41,7 +43,7 @@ enum Stage {
 pub(crate) struct Transport {
     stage: Stage,
     tls: Option<Box<TlsStream>>,
-    ws: Option<Box<ws::Stage>>,
+    ws: Option<Box<WebSocket>>,
     /// The log has the line about version and cipher.
     is_noted: bool,
     /// What the peer sent ends the connection, as soon as the endpoint has had everything before.
@@ -65,11 +67,23 @@ impl Buffers {
     }
 }
 
+/// Where and when input came.
+#[derive(Clone, Copy)]
+pub(crate) struct Arrival<'a> {
+    pub(crate) now: Now,
+    pub(crate) listener: &'a Listener,
+    pub(crate) config: &'a Config,
+    /// The address as it is known so far.
+    pub(crate) peer: Peer,
+}
+
 /// What the stages found out about the client.
 #[derive(Debug, Default)]
 pub(crate) struct Learned {
     /// The proxy's header is complete: what comes now is the client's. With its address, if the proxy knows it.
     pub(crate) proxied: Option<Option<Peer>>,
+    /// The address of the client that a proxy speaks for in HTTP.
+    pub(crate) forwarded: Option<Peer>,
     /// Who the client is by its certificate, where its name counts.
     pub(crate) identity: Option<Identity>,
 }
@@ -89,7 +103,7 @@ impl Transport {
     /// TLS cannot begin.
     pub(crate) fn new(listener: &Listener, tls: Option<&ServerTls>) -> Result<Option<Box<Transport>>, CloseReason> {
         let tls = tls.map(ServerTls::accept).transpose().map_err(|error| CloseReason::Tls(error.to_string().into()))?;
-        let ws = if listener.protocol == Protocol::Websockets { ws::Stage::new() } else { None };
+        let ws = if listener.protocol == Protocol::Websockets { WebSocket::new() } else { None };
         let mut this = Transport { stage: Stage::Open, tls: tls.map(Box::new), ws, is_noted: false, ended: None };
         this.stage = match listener.proxy_protocol {
             Some(_) => Stage::ProxyHeader(Vec::new()),
@@ -121,17 +135,15 @@ impl Transport {
         self.ended.as_deref()
     }
 
-    /// Takes what the socket gave and appends the endpoint's bytes to `plain`: never more than came. `peer` is the
-    /// address as it is known so far.
+    /// Takes what the socket gave and appends the endpoint's bytes to `plain`: never more than came.
     pub(crate) fn read(
         &mut self,
         mut input: &mut [u8],
-        listener: &Listener,
-        config: &Config,
-        peer: Peer,
+        mut arrival: Arrival<'_>,
         plain: &mut Vec<u8>,
         buffers: &mut Buffers,
     ) -> Learned {
+        let Arrival { listener, peer, .. } = arrival;
         let mut learned = Learned::default();
         if self.ended.is_some() {
             return learned;
@@ -146,6 +158,7 @@ impl Transport {
                 Ok(None) => return learned,
                 Ok(Some((found, used))) => {
                     let peer = found.source.map_or(peer, Peer::new);
+                    arrival.peer = peer;
                     self.stage = self.after_header();
                     learned.proxied = Some(found.source.map(Peer::new));
                     if let Err(reason) = self.take_header(*found, listener, peer, &mut learned) {
@@ -166,7 +179,7 @@ impl Transport {
         }
         let between = &mut buffers.between;
         let Some(tls) = &mut self.tls else {
-            self.read_frames(input, listener, config, plain);
+            self.read_frames(input, arrival, &mut learned, plain);
             return learned;
         };
         between.clear();
@@ -182,7 +195,7 @@ impl Transport {
             self.stage = self.after_handshake();
         }
         if self.ws.is_some() {
-            self.read_frames(between, listener, config, plain);
+            self.read_frames(between, arrival, &mut learned, plain);
         }
         match read {
             Err(error) => {
@@ -197,28 +210,31 @@ impl Transport {
     }
 
     /// What is left of the way when TLS is done.
-    fn read_frames(&mut self, input: &mut [u8], listener: &Listener, config: &Config, plain: &mut Vec<u8>) {
+    fn read_frames(&mut self, input: &mut [u8], arrival: Arrival<'_>, learned: &mut Learned, plain: &mut Vec<u8>) {
         let Some(ws) = &mut self.ws else { return plain.extend_from_slice(input) };
         if input.is_empty() || self.ended.is_some() {
             return;
         }
-        let options = ws::Options {
-            max_head: usize::from(config.global.packet_buffer_size),
-            origins: &listener.websockets_origin,
-        };
-        let read = ws.on_bytes(input, &options, plain);
+        let read = ws.on_bytes(input, arrival, learned, plain);
         if self.stage == Stage::HttpUpgrade && ws.is_open() {
             self.stage = Stage::Open;
         }
-        if let Err(end) = read {
-            self.end(match end {
-                ws::End::Closed => CloseReason::ClosedByClient,
-                ws::End::BadUpgrade => CloseReason::BadUpgrade,
-                ws::End::WrongOrigin => CloseReason::WrongOrigin,
-                ws::End::BadFrame => CloseReason::BadFrame,
-                ws::End::Answered => CloseReason::Answered,
-            });
+        if let Err(reason) = read {
+            self.end(reason);
         }
+    }
+
+    /// Until when the peer must have taken what it is sent now instead of the endpoint's bytes; `None` when these are all.
+    pub(crate) fn serving_until(&self) -> Option<u64> {
+        self.ws.as_ref()?.deadline()
+    }
+
+    /// Goes on with what is sent instead of the endpoint's bytes, when nothing waits any more. False at its end.
+    ///
+    /// # Errors
+    /// What the system says of the file.
+    pub(crate) fn serve(&mut self, now: Now) -> io::Result<bool> {
+        self.ws.as_mut().map_or(Ok(false), |ws| ws.next_piece(now))
     }
 
     /// Notes how the connection ends; the first reason counts.
@@ -319,9 +335,9 @@ impl Transport {
     }
 
     /// Says goodbye in every stage, the innermost first; everything else has been sent.
-    pub(crate) fn say_goodbye(&mut self, buffers: &mut Buffers) {
+    pub(crate) fn say_goodbye(&mut self, now: Now, reason: &CloseReason, buffers: &mut Buffers) {
         if let Some(ws) = &mut self.ws {
-            ws.close();
+            ws.close(now, reason);
         }
         let Some(tls) = &mut self.tls else { return };
         if let Some(ws) = &mut self.ws {
@@ -362,7 +378,7 @@ fn proxy_header(
 }
 
 /// What goes out next, framed where there are frames. Returns how many slices it used.
-fn next_slices<'a>(ws: Option<&'a mut ws::Stage>, out: &'a Outbox, slices: &mut [IoSlice<'a>]) -> usize {
+fn next_slices<'a>(ws: Option<&'a mut WebSocket>, out: &'a Outbox, slices: &mut [IoSlice<'a>]) -> usize {
     let Some(ws) = ws else { return out.slices(slices) };
     let body = ws.frame(out.len());
     let ws = &*ws;
@@ -374,6 +390,6 @@ fn next_slices<'a>(ws: Option<&'a mut ws::Stage>, out: &'a Outbox, slices: &mut 
 }
 
 /// Takes `n` bytes of what [`next_slices`] gave from where they came from.
-fn advance(ws: Option<&mut ws::Stage>, out: &mut Outbox, n: usize) {
+fn advance(ws: Option<&mut WebSocket>, out: &mut Outbox, n: usize) {
     out.advance(ws.map_or(n, |ws| ws.advance(n)));
 }

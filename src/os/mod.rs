@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod alloc;
+pub mod beneath;
 pub mod clock;
 pub mod daemon;
 pub mod errors;

@@ -23,9 +23,6 @@ pub mod proxy;
 pub mod server;
 #[cfg(feature = "websockets")]
 pub mod ws;
-#[cfg(not(feature = "websockets"))]
-#[path = "ws_off.rs"]
-pub mod ws;
 
 pub use close::CloseReason;
 pub use endpoint::{Endpoint, Flushed, LoopFigures};

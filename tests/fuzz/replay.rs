@@ -103,6 +103,18 @@ fn db() {
     replay("db", 20_000, bodies::db);
 }
 
+#[cfg(feature = "websockets")]
+#[test]
+fn upgrade() {
+    replay("upgrade", 5000, bodies::upgrade);
+}
+
+#[cfg(feature = "websockets")]
+#[test]
+fn websocket() {
+    replay("websocket", 5000, bodies::websocket);
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn tls() {

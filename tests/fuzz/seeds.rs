@@ -24,6 +24,8 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("metrics", metrics()),
         ("access", access()),
         ("db", db()),
+        ("upgrade", upgrade()),
+        ("websocket", websocket()),
         ("tls", tls()),
     ]
 }
@@ -282,6 +284,57 @@ fn acl() -> Vec<Vec<u8>> {
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()
+}
+
+/// A byte that says what is allowed and how the request is cut, and the request.
+fn upgrade() -> Vec<Vec<u8>> {
+    const BASE: &str = "GET /mqtt HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+    [
+        format!("\0{BASE}Sec-WebSocket-Protocol: mqtt\r\n\r\n"),
+        format!("\x10{BASE}Sec-WebSocket-Protocol: chat, mqttv3.1\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n\u{2}"),
+        format!("\x22{BASE}Origin: https://a\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"),
+        format!("\x02{BASE}Origin: https://b\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"),
+        format!("\x18{BASE}X-Forwarded-For: 1.1.1.1, [2001:db8::1]:5\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"),
+        format!("\x01{BASE}Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"),
+        format!("\x20{}\r\n", BASE.replace("13", "8")),
+        "\x04GET / HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+        "\x14\r\nGET /a//%2e%2e/b%2F%5c/?x HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+        "\x24HEAD http://h/a%20b/%C3%A9.html HTTP/1.1\r\nHost: h\r\n\r\n".into(),
+        "\x04POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx".into(),
+        "\0\u{10}\u{e}\0\u{4}MQTT\u{5}\u{2}\0\u{a}\0\0\u{1}p".into(),
+    ]
+    .map(String::into_bytes)
+    .to_vec()
+}
+
+/// Four bytes that say how the stream is cut, and masked frames.
+fn websocket() -> Vec<Vec<u8>> {
+    let frame = |first: u8, payload: &[u8]| {
+        let len = match payload.len() {
+            short @ 0..=125 => vec![0x80 | u8::try_from(short).expect("short")],
+            len => [&[0xFE][..], &u16::try_from(len).expect("not so long").to_be_bytes()].concat(),
+        };
+        let mask = [7u8, 1, 9, 4];
+        let masked: Vec<u8> = payload.iter().zip(mask.iter().cycle()).map(|(b, m)| b ^ m).collect();
+        [&[first][..], &len, &mask, &masked].concat()
+    };
+    let mut connect = Vec::new();
+    Connect::new(V5, "a", 10).encode(&mut connect);
+    let parts = [frame(2, &connect[..5]), frame(0x89, b"p"), frame(0, b""), frame(0x80, &connect[5..])].concat();
+    let streams = [
+        [parts.clone(), frame(0x88, &[3, 0xE8])].concat(),
+        [parts, frame(0x82, &[0xE0, 0]), frame(0x88, b"")].concat(),
+        [frame(0x82, &[1; 125]), frame(0x82, &[2; 126]), frame(0x8A, b"x"), frame(0x88, &[0x0F, 0xA0, b'b'])].concat(),
+        [frame(0x89, b"1"), frame(0x89, b"2"), frame(0x89, &[3; 125]), frame(2, b"open")].concat(),
+        [frame(0x82, &[5; 500]), frame(0x81, b"text")].concat(),
+        [&[0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4][..], &[9; 300]].concat(),
+        vec![0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4, 5],
+        vec![0x82, 1, b'x'],
+        [frame(0x80, b"x"), frame(0x88, &[3])].concat(),
+    ];
+    let seeds = (0u8..).map(|n| [n, n.wrapping_mul(77), 3, n]);
+    streams.into_iter().zip(seeds).map(|(stream, seed)| [&seed[..], &stream].concat()).collect()
 }
 
 fn config() -> Vec<Vec<u8>> {

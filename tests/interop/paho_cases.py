@@ -1,4 +1,4 @@
-"""The paho-mqtt client against a broker: `paho_cases.py PORT CASE VERSION`, where VERSION is 3, 4 or 5.
+"""The paho-mqtt client against a broker: `paho_cases.py PORT CASE VERSION [websockets]`, where VERSION is 3, 4 or 5.
 
 `paho_cases.py` without arguments lists the cases. Exits 0 when the case passes.
 """
@@ -15,6 +15,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 LIMIT = 10
 PORT = 0
 VERSION = 4
+TRANSPORT = "tcp"
 CASES = {}
 
 
@@ -36,7 +37,11 @@ class Peer:
         self.events = queue.Queue()
         options = {} if VERSION == 5 else {"clean_session": clean}
         self.client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id=f"paho-{name}-{VERSION}", protocol=VERSION, **options
+            mqtt.CallbackAPIVersion.VERSION2,
+            client_id=f"paho-{name}-{VERSION}",
+            protocol=VERSION,
+            transport=TRANSPORT,
+            **options,
         )
         self.client.on_connect = lambda c, u, flags, reason, p: self.events.put(("connect", flags, reason, p))
         self.client.on_subscribe = lambda c, u, mid, reasons, p: self.events.put(("subscribe", mid, reasons, p))
@@ -323,12 +328,13 @@ def take_over():
 
 
 def main():
-    global PORT, VERSION
+    global PORT, VERSION, TRANSPORT
     if len(sys.argv) == 1:
         for name, (_, versions) in CASES.items():
             print(name, *versions)
         return
     PORT, VERSION = int(sys.argv[1]), int(sys.argv[3])
+    TRANSPORT = sys.argv[4] if len(sys.argv) > 4 else "tcp"
     CASES[sys.argv[2]][0]()
 
 

@@ -31,7 +31,7 @@ const LAYERS: &[Layer] = &[
             "thin",
             "digest",
         ],
-        imports: Some(&["wire", "timer", "slab", "thin", "digest"]),
+        imports: Some(&["wire", "timer", "slab", "thin", "digest", "proto::http"]),
         never: &["std::io", "std::net", "std::time", "std::fs", "std::os", "log"],
     },
     Layer { modules: &["log_macros"], imports: Some(&[]), never: &["std::io", "std::net", "std::time", "std::fs"] },

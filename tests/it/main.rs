@@ -37,3 +37,5 @@ mod tokens;
 #[cfg(feature = "unix-sockets")]
 mod unix_socket;
 mod vectors;
+#[cfg(feature = "websockets")]
+mod websockets;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+#[cfg(feature = "websockets")]
+use crate::broker::free_port;
 use crate::broker::{Broker, note, wait_exit};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -23,6 +25,26 @@ fn python() -> Option<PathBuf> {
 
 #[test]
 fn paho() {
+    run(&[], || {
+        let broker = Broker::start();
+        let port = broker.port();
+        (broker, port)
+    });
+}
+
+#[cfg(feature = "websockets")]
+#[test]
+fn paho_over_websockets() {
+    run(&["websockets"], || {
+        let port = free_port();
+        let broker = Broker::start_with(&format!("listener {port} 127.0.0.1\nprotocol websockets"));
+        broker.wait_for_log(&format!("Listener {port} on "), LIMIT);
+        (broker, port)
+    });
+}
+
+/// Runs every case against a broker of its own that `start` makes, with its port; `options` are further arguments.
+fn run(options: &[&str], start: impl Fn() -> (Broker, u16)) {
     let Some(python) = python() else { return };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/paho_cases.py");
     let list = Command::new(&python).arg(script).output().expect("python");
@@ -36,9 +58,10 @@ fn paho() {
         let mut words = line.split(' ');
         let name = words.next().unwrap_or_default();
         for version in words.filter(|_| name.contains(&only)) {
-            let broker = Broker::start();
+            let (broker, port) = start();
             let child = Command::new(&python)
-                .args([script, &broker.port().to_string(), name, version])
+                .args([script, &port.to_string(), name, version])
+                .args(options)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())

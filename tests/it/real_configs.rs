@@ -36,12 +36,9 @@ const EXPECTED_REFUSALS: &[(&str, &str)] = &[
     // Its last word is that plugins are not loaded.
     ("ha-addon", "needs persistence, which is not available"),
     ("ha-handmade", "needs persistence, which is not available"),
-    ("tls-websockets", "needs WebSockets, which is not available"),
     ("bridge-cloud", "needs bridges, which is not available"),
     ("docker-layout", "needs persistence, which is not available"),
-    ("websockets", "needs WebSockets, which is not available"),
     ("uci persistence persistence", "needs persistence, which is not available"),
-    ("uci listener protocol websockets", "needs WebSockets, which is not available"),
     ("uci bridge *", "needs bridges, which is not available"),
 ];
 

@@ -60,7 +60,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     .needs(Feature::Tls),
     row("enable_proxy_protocol", Listener, int(1, 2, "version", listener::proxy_protocol), "none")
         .needs(Feature::Proxy),
-    row("http_dir", Listener, directory(listener::http_dir), "none").fixed().once().wants(Feature::Websockets),
+    row("http_dir", Listener, directory(listener::http_dir), "none").once().wants(Feature::Websockets),
     row(
         "keyfile",
         ListenerOrDefault,

@@ -77,7 +77,7 @@ fn the_first_missing_feature_is_told_after_every_other_mistake() {
         refusal(format!("{bridge}threshold x")),
         "Error: 'threshold' value not a number.\nError found at a.conf:7."
     );
-    for (line, feature) in [("protocol websockets", "WebSockets"), ("retained_persistence 1", "persistence")] {
+    for (line, feature) in [("persistence true", "persistence"), ("retained_persistence 1", "persistence")] {
         let name = line.split(' ').next().unwrap_or_default();
         let missing = format!(
             "Error: The '{name}' option needs {feature}, which is not available in this build.\n\

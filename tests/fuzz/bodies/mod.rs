@@ -21,6 +21,8 @@ mod server;
 #[cfg(feature = "tls")]
 mod tls;
 mod turns;
+#[cfg(feature = "websockets")]
+mod websockets;
 
 pub use access::access;
 pub use acl::acl;
@@ -34,6 +36,8 @@ pub use packets::{packet_v3, packet_v5};
 pub use server::server;
 #[cfg(feature = "tls")]
 pub use tls::tls;
+#[cfg(feature = "websockets")]
+pub use websockets::{upgrade, websocket};
 
 /// Marsaglia's xorshift: choices that follow from a seed.
 pub struct Random(pub u64);

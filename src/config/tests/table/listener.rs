@@ -63,8 +63,7 @@ pub(super) const CASES: &[Case] = &[
             ("/nonexistent/x", "Unable to open http_dir '/nonexistent/x'."),
             ("/dev/null", "Unable to open http_dir '/dev/null'."),
         ])
-        .once()
-        .restart(),
+        .once(),
     case("keyfile", ListenerOrDefault, "none").good(&[
         ("a", |c| l(c).tls.keyfile.as_deref() == Some("a".as_ref())),
         ("b", |c| l(c).tls.keyfile.as_deref() == Some("b".as_ref())),
