@@ -116,7 +116,7 @@ impl Client {
         match work {
             _ if *awaiting == Await::Pubcomp => self.send(now_ms, &Message::Pubrel { msg_id }),
             Work::Publish { topic, qos, retain, payload } => {
-                let Some(topic) = self.topics.to_wire(topic) else {
+                let Some(topic) = self.topics.sendable(topic) else {
                     return self.register(now_ms, exchange);
                 };
                 *awaiting = if *qos == QoS::ExactlyOnce { Await::Pubrec } else { Await::Puback };

@@ -81,7 +81,7 @@ impl Client {
         if qos != QoS::AtMostOnce && msg_id == 0 {
             return;
         }
-        let Some(topic) = self.topics.from_wire(publish.topic) else {
+        let Some(topic) = self.topics.known(publish.topic) else {
             let code = match publish.topic {
                 TopicRef::Reserved(_) => ReturnCode::NOT_SUPPORTED,
                 _ => ReturnCode::INVALID_TOPIC_ID,

@@ -407,6 +407,11 @@ impl Client {
         }
     }
 
+    /// Forgets every request that has no answer yet: those that wait, and the one that is under way.
+    pub fn give_up_requests(&mut self) {
+        self.abandon();
+    }
+
     /// A datagram from the gateway. What is no message, or none that makes sense now, is ignored.
     pub fn on_datagram(&mut self, now_ms: u64, datagram: &[u8]) {
         let Ok(message) = Message::decode(datagram) else { return };

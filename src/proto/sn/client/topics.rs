@@ -36,7 +36,7 @@ impl Topics {
     }
 
     /// The topic on the wire; `None` if its name has no id yet.
-    pub(super) fn to_wire(&self, topic: &Topic) -> Option<TopicRef> {
+    pub(super) fn sendable(&self, topic: &Topic) -> Option<TopicRef> {
         match topic {
             Topic::Name(name) => self.ids.get(name).map(|id| TopicRef::Normal(*id)),
             _ => without_table(topic),
@@ -44,7 +44,7 @@ impl Topics {
     }
 
     /// The topic of a message from the gateway; `None` if its id is unknown.
-    pub(super) fn from_wire(&self, topic: TopicRef) -> Option<Topic> {
+    pub(super) fn known(&self, topic: TopicRef) -> Option<Topic> {
         match topic {
             TopicRef::Normal(id) => self.names.get(&id).cloned().map(Topic::Name),
             TopicRef::Predefined(id) => Some(Topic::Predefined(id)),
