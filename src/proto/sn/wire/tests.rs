@@ -142,8 +142,7 @@ fn a_message_that_is_cut_or_too_long_is_a_fault() {
             let bytes = short(&[&[byte][..], &vec![0; len]].concat());
             let fits = len >= least && most.is_none_or(|most| len <= most);
             // The gaps: a will topic of one octet is flags without a topic, a duration has two octets.
-            let gap = matches!(message_type, MessageType::WillTopic | MessageType::WillTopicUpd) && len == 1
-                || message_type == MessageType::Disconnect && len == 1;
+            let gap = matches!(byte, 0x07 | 0x1A | 0x18) && len == 1;
             let got = Message::decode(&bytes);
             if fits && !gap {
                 assert_eq!(got.map(|m| m.message_type()), Ok(message_type), "{len}");
@@ -293,7 +292,7 @@ fn whatever_decodes_encodes_to_the_same() {
     let mut decoded = 0;
     for _ in 0..200_000 {
         let len = next() as usize % 14;
-        let mut bytes: Vec<u8> = (0..len).map(|_| next() as u8).collect();
+        let mut bytes: Vec<u8> = (0..len).map(|_| next().to_le_bytes()[0]).collect();
         if let Some(first) = bytes.first_mut().filter(|_| next() % 4 != 0) {
             *first = u8::try_from(len).unwrap();
         }
