@@ -258,7 +258,8 @@ fn publishes_lines_as_they_come() {
 #[test]
 fn subscribes_and_prints() {
     let mut gateway = Gateway::new();
-    let tool = gateway.start(SUB, &["-t", "a/#", "-t", "ab", "--predefined", "7", "-q", "1", "-v", "-C", "4", "-T", "a/c"]);
+    let tool =
+        gateway.start(SUB, &["-t", "a/#", "-t", "ab", "--predefined", "7", "-q", "1", "-v", "-C", "4", "-T", "a/c"]);
     gateway.connect();
     gateway.expect(b"\x08\x12\x20\0\x01a/#");
     gateway.say(b"\x08\x13\x20\0\0\0\x01\0");

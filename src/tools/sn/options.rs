@@ -212,3 +212,30 @@ fn dashed(name: &str) -> String {
 fn unknown(word: &str) -> Failure {
     wrong(format!("Unknown option '{word}'."))
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Every option stands in the help and in the manual page, and nothing else does.
+    pub(in super::super) fn check_documents(help: &str, page: &str, values: &[(&str, &str)], flags: &[(&str, &str)]) {
+        let page = page.replace("\\-", "-").replace("\\fR", " ");
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let words: Vec<&str> = page.split(|c| !word(c)).collect();
+        let mut known = Vec::new();
+        for (short, long) in VALUES.iter().chain(values).chain(&FLAGS).chain(flags) {
+            let names = [(short, "-"), (long, "--")].into_iter().filter(|(name, _)| !name.is_empty());
+            let names: Vec<String> = names.map(|(name, dashes)| format!("{dashes}{name}")).collect();
+            assert!(
+                help.split(|c| !word(c)).any(|word| names.iter().any(|name| name == word)),
+                "{names:?} in the help"
+            );
+            names.iter().for_each(|name| assert!(words.contains(&name.as_str()), "{name} in the manual page"));
+            known.extend(names);
+        }
+        for word in words.iter().chain(&help.split(|c| !word(c)).collect::<Vec<_>>()) {
+            let option = word.starts_with("--") && word.len() > 2;
+            assert!(!option || known.iter().any(|name| name == word), "{word} is no option");
+        }
+    }
+}

@@ -362,6 +362,12 @@ mod tests {
     }
 
     #[test]
+    fn the_documents_are_complete() {
+        let page = include_str!("../../../man/mosquitto_sn_sub.1");
+        super::super::options::tests::check_documents(HELP, page, &VALUES, &FLAGS);
+    }
+
+    #[test]
     fn the_help_fits_a_screen() {
         assert!(HELP.lines().count() <= 25 && HELP.lines().all(|line| line.len() <= 100), "{HELP}");
     }
