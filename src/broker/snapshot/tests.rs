@@ -21,14 +21,16 @@ fn settings() -> Global {
     }
 }
 
+/// A client that is there, and what it has got and not acknowledged: whether with QoS 2.
+type Guest = (SessionId, ConnId, Vec<(PacketId, bool)>);
+
 /// Random clients of a broker.
 struct Crowd {
     broker: Broker,
     now: Now,
     state: u32,
     conns: Slab<()>,
-    /// Who is there, and what it has got and not acknowledged.
-    online: Vec<(SessionId, ConnId, Vec<(PacketId, bool)>)>,
+    online: Vec<Guest>,
     sent: u32,
 }
 
@@ -204,7 +206,11 @@ fn slices_show_the_moment_of_the_beginning_whatever_happens_meanwhile() {
         let busy = 1 + crowd.below(30);
         loop {
             for _ in 0..crowd.below(busy) {
-                crowd.now.mono_ms += 10;
+                // Now and then sessions expire.
+                let ms = if crowd.below(20) == 0 { 60_000 } else { 10 };
+                crowd.now.mono_ms += ms;
+                crowd.now.wall_s += ms / 1000;
+                crowd.broker.on_timers(crowd.now);
                 crowd.act();
             }
             crowd.broker.check_invariants();
@@ -257,7 +263,7 @@ fn what_is_restored_is_what_was_stored() {
 #[test]
 fn nothing_that_does_not_last_counts_as_a_change() {
     let mut crowd = Crowd::new(1);
-    let mut connect = |crowd: &mut Crowd, client_id: &str, expiry_s| {
+    let connect = |crowd: &mut Crowd, client_id: &str, expiry_s| {
         let conn = ConnId(crowd.conns.insert(()).unwrap());
         let request = ConnectRequest {
             conn,
