@@ -29,6 +29,8 @@ mod reload;
 mod rumqttc_clients;
 mod running;
 mod script;
+#[cfg(feature = "mqttsn")]
+mod sn_procedures;
 #[cfg(all(feature = "mqttsn", feature = "tools"))]
 mod sn_tools;
 mod stream;
