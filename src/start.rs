@@ -12,7 +12,7 @@ use log::{error, info, warn};
 
 use crate::cli::{self, Action, Arguments, CliError};
 use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES, Sources};
-use crate::net::{AccessError, EventLoop, ListenError, OpenError, TlsFileError, check_tls};
+use crate::net::{AccessError, EventLoop, ListenError, OpenError, SnFileError, TlsFileError, check_sn, check_tls};
 use crate::os::errors::describe;
 use crate::os::notify::Notifier;
 use crate::os::pidfile::PidFile;
@@ -50,6 +50,8 @@ pub enum StartError {
     Access(AccessError),
     /// Certificates, keys and what else TLS needs.
     Tls(TlsFileError),
+    /// What a listener for MQTT-SN needs.
+    Sn(SnFileError),
     /// The file of `--tls-keylog` cannot be used.
     KeyLog(PathBuf, io::Error),
     /// A listener cannot be opened.
@@ -65,7 +67,7 @@ impl StartError {
         match self {
             StartError::Daemon(_) | StartError::Signals(_) | StartError::Listen(_) | StartError::Poll(_) => 1,
             StartError::Tls(_) | StartError::KeyLog(..) => 1,
-            StartError::Config(_) | StartError::Umask(_) => 3,
+            StartError::Config(_) | StartError::Umask(_) | StartError::Sn(_) => 3,
             StartError::User(error) => error.exit_status(),
             StartError::Access(error) => error.exit_status(),
             StartError::PidFile(..) => 14,
@@ -86,6 +88,7 @@ impl fmt::Display for StartError {
             StartError::Signals(error) => write!(f, "Error: Unable to handle signals: {}", describe(error)),
             StartError::Access(error) => error.fmt(f),
             StartError::Tls(error) => error.fmt(f),
+            StartError::Sn(error) => error.fmt(f),
             StartError::KeyLog(path, error) => {
                 write!(f, "Error: Unable to open TLS key log file \"{}\": {}", path.display(), describe(error))
             }
@@ -100,6 +103,7 @@ impl From<OpenError> for StartError {
         match error {
             OpenError::Access(error) => StartError::Access(error),
             OpenError::Tls(error) => StartError::Tls(error),
+            OpenError::Sn(error) => StartError::Sn(error),
             OpenError::Listen(error) => StartError::Listen(error),
         }
     }
@@ -146,10 +150,11 @@ pub fn main(args: &[OsString]) -> i32 {
     }
 }
 
-/// Reads the configuration and what it names for TLS.
+/// Reads the configuration and what it names for TLS and MQTT-SN.
 fn test_config(arguments: &Arguments) -> Result<(), StartError> {
     let config = read_config(&sources(arguments))?;
     check_tls(&config).map_err(StartError::Tls)?;
+    check_sn(&config).map_err(StartError::Sn)?;
     info!("Configuration file is OK.");
     Ok(())
 }

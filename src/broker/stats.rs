@@ -27,6 +27,8 @@ pub struct Stats {
     pub dropped: u64,
     /// Sessions removed because their expiry passed.
     pub expired_sessions: u64,
+    /// MQTT-SN.
+    pub sn: SnStats,
     /// Gauge: open sockets, those before CONNECT included.
     pub open_sockets: u64,
     /// Gauge: packets that wait for their sockets.
@@ -37,4 +39,35 @@ pub struct Stats {
     pub heap: u64,
     /// Gauge: the most heap bytes ever in use.
     pub heap_maximum: u64,
+}
+
+/// What happens at the MQTT-SN gateway. Its messages count in the general figures too, but for sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SnStats {
+    /// Gauge: clients that are connected and not asleep.
+    pub active: u64,
+    /// Gauge: clients that sleep.
+    pub asleep: u64,
+    /// Clients that went silent.
+    pub lost: u64,
+    /// Messages received.
+    pub packets_in: u64,
+    /// Messages sent.
+    pub packets_out: u64,
+    /// Datagrams dropped because they are no messages.
+    pub malformed: u64,
+    /// Messages of somebody without a session.
+    pub unknown_client: u64,
+    /// Datagrams dropped because an address sent too many.
+    pub rate_limited: u64,
+    /// Datagrams from networks or forwarders that are not allowed.
+    pub unwelcome: u64,
+    /// Messages received that are too large.
+    pub oversize: u64,
+    /// Messages that could not be given to a client.
+    pub undeliverable: u64,
+    /// Messages sent again.
+    pub retransmissions: u64,
+    /// PUBLISH with QoS -1.
+    pub qos_minus_one: u64,
 }

@@ -18,6 +18,11 @@ pub mod tls;
 #[path = "tls_off.rs"]
 mod tls;
 mod transport;
+#[cfg(feature = "mqttsn")]
+mod udp;
+#[cfg(not(feature = "mqttsn"))]
+#[path = "udp_off.rs"]
+mod udp;
 mod unix;
 #[cfg(feature = "websockets")]
 mod websocket;
@@ -34,7 +39,7 @@ use std::sync::Arc;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::broker::{Action, Broker, ConnId};
+use crate::broker::{Action, Attached, Broker, ConnId};
 use crate::config::{Config, Protocol, Sources};
 use crate::os::notify::Notifier;
 use crate::os::signals::Signals;
@@ -48,10 +53,12 @@ use slots::Slots;
 use stream::Stream;
 use tls::{KeyLogFile, ServerTls};
 use transport::{Buffers, Transport};
+use udp::Udp;
 
 pub use access::AccessError;
 pub use certificates::{TlsFileError, check_tls};
 pub use listener::ListenError;
+pub use udp::{SnFileError, check as check_sn};
 
 /// Why the loop could not begin.
 #[derive(Debug)]
@@ -60,6 +67,8 @@ pub enum OpenError {
     Access(AccessError),
     /// Certificates, keys and what else TLS needs.
     Tls(TlsFileError),
+    /// What a listener for MQTT-SN needs.
+    Sn(SnFileError),
     /// A listener.
     Listen(ListenError),
 }
@@ -125,6 +134,7 @@ pub struct EventLoop {
     api: Api,
     logins: logins::LoginWorker,
     listeners: Vec<ListenSocket>,
+    udp: Udp,
     slots: Slots,
     /// TLS of each listener of the configuration.
     tls: Vec<Option<ServerTls>>,
@@ -231,6 +241,7 @@ impl EventLoop {
             api: Api::default(),
             logins: logins::worker(waker),
             listeners: Vec::new(),
+            udp: Udp::new(hash_keys),
             slots: Slots::default(),
             tls,
             key_log,
@@ -239,7 +250,7 @@ impl EventLoop {
             leaving: Vec::new(),
             config,
             sources,
-            conns: Slab::new(),
+            conns: Slab::with_limit(ConnId::PER_KIND),
             timers: Timers::default(),
             ready: Vec::new(),
             to_flush: Vec::new(),
@@ -257,6 +268,7 @@ impl EventLoop {
             .registry()
             .register(&mut SourceFd(&signal_fd), SIGNALS, Interest::READABLE)
             .map_err(|error| ListenError::system(&error))?;
+        this.udp.set_doors(Udp::load(&this.config).map_err(OpenError::Sn)?);
         this.open_listeners()?;
         this.watch_certificates(now);
         this.check_api();
@@ -294,11 +306,13 @@ impl EventLoop {
             || !self.leaving.is_empty()
             || self.broker.has_dirty()
             || self.api.is_busy()
+            || (self.udp.is_pending() && !self.broker.is_congested())
             || (self.accept_paused_until_ms.is_none() && self.listeners.iter().any(|listener| listener.pending));
         let deadlines = [
             self.timers.next_deadline(),
             self.broker.next_deadline(),
             self.watchdog_due_ms,
+            self.udp.next_deadline(),
             self.accept_paused_until_ms,
             self.certificates_due_ms,
             crate::logging::summary_due_ms(),
@@ -340,12 +354,13 @@ impl EventLoop {
         for event in &batch {
             match self.listener_of(event.token) {
                 Some(at) => self.listeners[at].pending = true,
-                None if matches!(event.token, SIGNALS | WORKERS) => {}
+                None if matches!(event.token, SIGNALS | WORKERS) || self.udp.readable(event.token) => {}
                 None => self.conn_event(now, *event),
             }
         }
         self.batch = batch;
         self.accept_all(now);
+        self.receive_datagrams(now);
     }
 
     fn listener_of(&self, token: Token) -> Option<usize> {
@@ -392,6 +407,7 @@ impl EventLoop {
                 _ => self.timers.dropped_stale(),
             }
         }
+        self.run_gateway_timers(now);
         if self.broker.next_deadline().is_some_and(|due| due <= now.mono_ms) {
             self.count_waiting();
             self.broker.on_timers(now);
@@ -449,7 +465,10 @@ impl EventLoop {
         let mut list = std::mem::take(&mut self.to_flush);
         self.broker.take_dirty(&mut list);
         for id in list {
-            self.flush_conn(now, id);
+            match id.attached() {
+                Attached::Stream(id) => self.flush_conn(now, id),
+                Attached::Sn(id) => self.flush_sn(now, id),
+            }
         }
     }
 
