@@ -125,10 +125,12 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// `lines` belong to the MQTT-SN listener or stand for themselves; `global` comes before any of them.
+    /// With these further lines for the listener or for the whole.
     pub(crate) fn start(lines: &str) -> Gateway {
         let port = free_port();
         let broker = Broker::start_with(&format!("listener {port} 127.0.0.1\nprotocol mqtt-sn\n{lines}"));
+        // TCP may be open before UDP is.
+        broker.wait_for_log(&format!("Listener {port} on "), LIMIT);
         Gateway { broker, addr: SocketAddr::from(([127, 0, 0, 1], port)) }
     }
 
@@ -307,6 +309,14 @@ impl Device {
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// Lets time pass that the broker counts.
+fn pass(time: Duration) {
+    let end = Instant::now() + time;
+    while Instant::now() < end {
+        std::thread::park_timeout(end.saturating_duration_since(Instant::now()));
+    }
 }
 
 /// So long the closure took.

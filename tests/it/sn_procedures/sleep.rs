@@ -17,16 +17,17 @@ fn everything_waits_and_comes_in_order() {
     let mut mqtt = gateway.mqtt("m");
     for flags in [0, CLEAN] {
         let device = sleeper(&gateway, flags, "sleeper", 60);
+        // QoS 0 need not wait for acknowledgements, so it comes first.
+        publish_once_from(&mut mqtt, "ab", "0");
         publish_from(&mut mqtt, "s/x", "1");
         publish_from(&mut mqtt, "s/x", "2");
-        publish_once_from(&mut mqtt, "ab", "3");
         publish_from(&mut mqtt, "s/y", "4");
         gateway.expect_silence(&[&device]);
         device.send(&pingreq("sleeper"));
+        device.expect_publish(SHORT, short("ab"), "0");
         let x = device.accept("s/x");
         device.take(QOS1, x, "1");
         device.take(QOS1, x, "2");
-        device.expect_publish(SHORT, short("ab"), "3");
         let y = device.accept("s/y");
         device.take(QOS1, y, "4");
         device.expect(PINGRESP);
@@ -61,10 +62,7 @@ fn a_lost_acknowledgement_while_awake() {
         assert_eq!(device.expect_publish(QOS1 | SHORT | DUP, short("ab"), "2"), msg_id);
     }
     let mut witness = gateway.subscriber("nothing", 0);
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(1500) {
-        witness.ping();
-    }
+    pass(Duration::from_millis(1500));
     gateway.expect_silence(&[&device]);
     // Nothing was lost.
     device.send(&pingreq("sleeper"));
@@ -114,9 +112,7 @@ fn a_look_at_the_gateway_restarts_the_time() {
     let start = Instant::now();
     // Longer than the keepalive, which does not count now, and in the end longer than one sleep.
     for seconds in 1..=5 {
-        while start.elapsed() < Duration::from_secs(seconds) {
-            witness.ping();
-        }
+        pass(Duration::from_secs(seconds).saturating_sub(start.elapsed()));
         device.ask(&pingreq("sleeper"), PINGRESP);
     }
     // A new time, and awake for good.
