@@ -262,8 +262,10 @@ impl EventLoop {
         }
         let own = self.udp.sockets.iter().filter(|socket| !socket.multicast);
         let sockets: Vec<(u16, u16)> = own.map(|socket| (socket.number, socket.listener)).collect();
-        self.udp.gateway.set_sockets(now, &sockets);
-        self.with_gateway(now, |gateway, turn| gateway.recheck(turn));
+        self.with_gateway(now, |gateway, turn| {
+            gateway.set_sockets(turn, &sockets);
+            gateway.recheck(turn);
+        });
     }
 
     /// Tells every client that the broker stops.

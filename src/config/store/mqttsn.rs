@@ -2,7 +2,7 @@
 
 use super::{Done, blank, done, set, words};
 use crate::config::current::Cursor;
-use crate::config::error::{ErrorKind, Severity};
+use crate::config::error::ErrorKind;
 use crate::config::parse::Parser;
 use crate::config::{Group, Network, SearchReply, SocketDomain, value};
 
@@ -119,16 +119,5 @@ pub(in crate::config) fn predefined_topics_file(p: &mut Parser, path: &str) -> D
         Cursor::Listener(_) => p.listener().sn.predefined_topics_file = Some(path.into()),
         Cursor::None | Cursor::Default => p.config.global.sn.predefined_topics_file = Some(path.into()),
     }
-    done()
-}
-
-/// `retry_interval`, which C Mosquitto once had for MQTT and RSMB has for both.
-pub(in crate::config) fn retry_interval(p: &mut Parser, rest: &str) -> Done {
-    let seconds = words(rest).next().and_then(|word| value::integer(word).ok()).and_then(|n| u16::try_from(n).ok());
-    if let Some(seconds) = seconds.filter(|n| *n != 0) {
-        p.config.global.sn.retry_interval = seconds;
-    }
-    let line = "Warning: The 'retry_interval' option is no longer available for MQTT; for MQTT-SN it is 'mqttsn_retry_interval'.";
-    p.say(Severity::Warning, line.into());
     done()
 }

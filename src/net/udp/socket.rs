@@ -109,11 +109,6 @@ impl DatagramSocket {
             self.send(bytes, *group);
         }
     }
-
-    /// The port it is bound to.
-    pub(crate) fn port(&self) -> u16 {
-        self.socket.local_addr().map_or(0, |addr| addr.port())
-    }
 }
 
 /// The socket of one address and those of its groups.

@@ -42,6 +42,12 @@ impl Addr {
         if self.v4 { ip.to_canonical().into() } else { ip.into() }
     }
 
+    /// The port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// For log lines and whoever looks at connections.
     #[must_use]
     pub fn peer(&self) -> Peer {

@@ -71,7 +71,7 @@ impl Gateway {
             && device.state == Client::Active
             && (clean, will, device.keepalive_s) == (connect.clean_session, connect.will, connect.duration_s)
             && connect.protocol_id == PROTOCOL_ID;
-        let at_once = turn.now.mono_ms < device.connected_ms.saturating_add(retry_ms);
+        let at_once = turn.now.mono_ms < u64::from(device.connected_s).saturating_mul(1000).saturating_add(retry_ms);
         if !same || !(fresh || at_once) {
             return false;
         }
@@ -308,7 +308,7 @@ impl Gateway {
             device.session = session;
             device.keepalive_s = applicant.keepalive_s;
             device.last_in_ms = turn.now.mono_ms;
-            device.connected_ms = turn.now.mono_ms;
+            device.connected_s = u32::try_from(turn.now.mono_ms / 1000).unwrap_or(u32::MAX);
             device.registry = registry.filter(|_| connected.present).unwrap_or_default();
         }
         self.moves.push((visit.door_number, true));

@@ -46,8 +46,8 @@ pub(super) struct Device {
     pub(super) arrival: Arrival,
     /// The last message identifier of a REGISTER.
     pub(super) last_register: u16,
-    /// When it connected.
-    pub(super) connected_ms: u64,
+    /// When it connected, in seconds of the same clock.
+    pub(super) connected_s: u32,
     /// When it was last heard.
     pub(super) last_in_ms: u64,
     /// The deadline of the armed timer, 0 for none.
@@ -150,7 +150,7 @@ impl Device {
             keepalive_s: 0,
             arrival,
             last_register: 0,
-            connected_ms: 0,
+            connected_s: 0,
             last_in_ms: 0,
             timer_ms: 0,
             registry: Registry::default(),

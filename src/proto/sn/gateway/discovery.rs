@@ -30,7 +30,9 @@ impl Adverts {
 
 impl Gateway {
     /// Says which sockets there are, as (socket, listener): those with an interval advertise, new ones at once.
-    pub fn set_sockets(&mut self, now: crate::timer::Now, sockets: &[(u16, u16)]) {
+    pub fn set_sockets(&mut self, turn: &mut Turn<'_>, sockets: &[(u16, u16)]) {
+        turn.broker.stats.sn.sockets = sockets.len() as u64;
+        let now = turn.now;
         let before = std::mem::take(&mut self.adverts.list);
         for &(socket, door) in sockets {
             let interval = self.door(door).map_or(0, |door| interval_ms(door.sn().advertise_interval));
@@ -86,8 +88,10 @@ impl Gateway {
     /// Another gateway is there, which is none of our business unless it has our id.
     pub(super) fn on_other_gateway(&mut self, turn: &mut Turn<'_>, visit: &Visit<'_>, gateway_id: u8) {
         let noted = self.adverts.noted_ms;
+        // What we say ourselves comes back when it may.
+        let own = visit.door.sn().multicast_loopback && visit.from.addr.port() == visit.door.listener.port;
         let again = noted.is_none_or(|last| turn.now.mono_ms >= last.saturating_add(NOTE_EVERY_MS));
-        if gateway_id == visit.door.sn().gateway_id && again {
+        if gateway_id == visit.door.sn().gateway_id && again && !own {
             self.adverts.noted_ms = Some(turn.now.mono_ms);
             notice!(
                 "Another MQTT-SN gateway with id {gateway_id} is at {}: give one of them another 'mqttsn_gateway_id'.",
