@@ -43,6 +43,8 @@ pub(super) struct Device {
     pub(super) dead: bool,
 }
 
+/// `mqttsn_retry_interval`, and the granularity of its clock.
+const GATEWAY_RETRY_MS: u64 = 11_000;
 const TOPICS: [&str; 4] = ["w/a", "w/b", "w/", "wa"];
 const NOISE: [&str; 6] = ["n/a", "n/b/c", "nn", "n/+", "n/#", "#"];
 
@@ -148,6 +150,10 @@ impl Device {
                 Event::Dismissed | Event::Lost => {
                     self.judge(ledger, Will::Either);
                     self.quiet_until_ms = rest;
+                    if self.kind == Kind::Mortal {
+                        // The same CONNECT within a retry interval is the same connection, with the same will.
+                        self.quiet_until_ms = rest.max(now_ms + GATEWAY_RETRY_MS);
+                    }
                 }
                 Event::Subscribed(..) | Event::Message(_) | Event::Gateway { .. } => {}
             }

@@ -46,9 +46,11 @@ impl Hub {
         let door = Door { listener: config.listeners[1].clone(), anonymous: true, predefined, clients: None };
         let mut gateway = Gateway::new(keys);
         gateway.set_door(1, door);
-        gateway.set_sockets(now, &[(0, 1)]);
         let broker = Broker::new(config.global.clone(), keys, now);
-        Hub { broker, gateway, config, now, journal: false, wired: Slab::new(), out: Vec::new() }
+        let (wired, out) = (Slab::new(), Vec::new());
+        let mut hub = Hub { broker, gateway, config, now, journal: false, wired, out };
+        hub.with_gateway(|gateway, turn| gateway.set_sockets(turn, &[(0, 1)]));
+        hub
     }
 
     /// Runs `act` with the gateway, and takes what it sends.
