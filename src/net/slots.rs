@@ -101,12 +101,6 @@ impl Slots {
         &self.slots[usize::from(index)].settings
     }
 
-    /// Every slot that has a listener, also one that only connections from before belong to.
-    pub(super) fn in_use(&self) -> impl Iterator<Item = (u16, &Listener)> {
-        let open = |slot: &&Slot| slot.state != State::Closed;
-        (0u16..).zip(&self.slots).filter(move |(_, slot)| open(slot)).map(|(i, slot)| (i, &slot.settings))
-    }
-
     /// TLS of a slot whose listener speaks it.
     pub(super) fn tls(&self, index: u16) -> Option<&ServerTls> {
         self.slots[usize::from(index)].tls.as_ref()
