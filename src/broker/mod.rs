@@ -42,7 +42,7 @@ use changes::{ChangeSeq, Changes};
 use retain::Retained;
 use session::Sessions;
 use stats::Stats;
-use subs::Subs;
+use subs::{SubList, Subs};
 use sys::Sys;
 
 pub use clients::{Cleared, ClientInfo};
@@ -104,6 +104,8 @@ pub struct Broker {
     pub(crate) settings: Global,
     sessions: Sessions,
     subs: Subs,
+    /// What sessions that have ended still have in the table of subscriptions.
+    leaving: VecDeque<(SessionId, SubList)>,
     retained: Retained,
     timers: Timers,
     access: Access,
@@ -140,6 +142,7 @@ impl Broker {
             settings,
             sessions: Sessions::new(hash_keys),
             subs: Subs::new(hash_keys),
+            leaving: VecDeque::new(),
             retained: Retained::default(),
             timers: Timers::default(),
             access: Access::default(),

@@ -226,6 +226,23 @@ impl Sessions {
 
     pub(crate) fn remove(&mut self, id: SessionId) -> Option<Session> {
         let session = self.slab.remove(id.0)?;
+        self.forget(id, &session);
+        Some(session)
+    }
+
+    /// As [`Sessions::remove`], but no other session gets this id before [`Sessions::release`].
+    pub(crate) fn retire(&mut self, id: SessionId) -> Option<Session> {
+        let session = self.slab.retire(id.0)?;
+        self.forget(id, &session);
+        Some(session)
+    }
+
+    /// Says that nothing refers to a session any more that has retired. Does nothing for others.
+    pub(crate) fn release(&mut self, id: SessionId) {
+        self.slab.release(id.0);
+    }
+
+    fn forget(&mut self, id: SessionId, session: &Session) {
         if let Ok(entry) = self.by_client_id.find_entry(hash(self.hash_keys, &session.client_id), |other| *other == id)
         {
             entry.remove();
@@ -234,7 +251,6 @@ impl Sessions {
             let (slab, keys) = (&self.slab, self.hash_keys);
             self.by_client_id.shrink_to_fit(|id| hash(keys, slab.get(id.0).map_or("", |session| &session.client_id)));
         }
-        Some(session)
     }
 
     /// The number of parts for [`Sessions::part`].

@@ -81,7 +81,7 @@ impl World {
     }
 
     fn clear(&mut self, who: u32) {
-        self.subs.remove_all(session(who), &mut self.lists[who as usize]);
+        self.subs.remove_some(session(who), &mut self.lists[who as usize], u32::MAX);
     }
 
     fn publish(&mut self, topic: &str) -> Seen {
