@@ -7,6 +7,7 @@ pub mod changes;
 mod clients;
 mod deliver;
 pub mod figures;
+mod index;
 mod inflight;
 mod lifecycle;
 pub mod memory;

@@ -13,12 +13,11 @@ mod shares;
 mod tests;
 mod tokens;
 
-use hashbrown::HashTable;
-
 use self::filters::{Filters, Scratch};
 use self::pool::{Link, Linked, List, NONE, Pool, Slot};
 use self::shares::Group;
 use super::SessionId;
+use super::index::Index;
 use crate::slab::Key;
 use crate::wire::QoS;
 
@@ -230,7 +229,7 @@ pub struct Subs {
     records: Pool<Record>,
     filters: Filters,
     groups: Pool<Group>,
-    group_index: HashTable<u32>,
+    group_index: Index<u32>,
     shared: u32,
     scratch: Scratch,
     /// Groups a publish has to serve after the normal subscribers; empty between publishes.
@@ -245,7 +244,7 @@ impl Subs {
             records: Pool::new(),
             filters: Filters::new(keys),
             groups: Pool::new(),
-            group_index: HashTable::new(),
+            group_index: Index::default(),
             shared: 0,
             scratch: Scratch::default(),
             due: Vec::new(),

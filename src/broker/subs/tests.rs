@@ -471,6 +471,19 @@ fn a_session_past_its_share_of_the_table_is_refused() {
 }
 
 #[test]
+fn a_session_may_have_only_so_many_shared_subscriptions() {
+    let mut world = World::new(1);
+    world.lists[0].shared = MAX_SHARED_SUBSCRIPTIONS_PER_SESSION;
+    let list = &mut world.lists[0];
+    let mut add = |share| world.subs.subscribe(session(0), list, "t", share, qos(QoS::AtMostOnce), 0, true);
+    assert_eq!(add(Some("g")), Err(QuotaExceeded));
+    world.lists[0].shared = 0;
+    let list = &mut world.lists[0];
+    let mut add = |share| world.subs.subscribe(session(0), list, "t", share, qos(QoS::AtMostOnce), 0, true);
+    assert_eq!((add(None), add(Some("g"))), (Ok(Added::New), Ok(Added::New)));
+}
+
+#[test]
 fn the_tree_is_written_with_its_subscribers() {
     let mut world = World::new(3);
     world.add(0, "a/b", None, qos(QoS::AtLeastOnce), 0);
