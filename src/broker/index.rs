@@ -56,11 +56,7 @@ impl<T: Copy> Index<T> {
         let Ok(entry) = part.find_entry(hash, is) else { return };
         entry.remove();
         self.len -= 1;
-        if self.len == 0 {
-            self.parts = Vec::new();
-            return;
-        }
-        if part.capacity() > 64 && part.len() < part.capacity() / 8 {
+        if part.capacity() > 256 && part.len() < part.capacity() / 8 {
             part.shrink_to(part.len() * 2, &hash_of);
         }
         if self.len < self.parts.len() * LEAST && self.parts.len() > 1 {
@@ -159,10 +155,10 @@ mod tests {
                 assert!(left.all(|known| index.find(hash(&known), |v| *v == known) == Some(known)));
                 assert!(index.parts.len() <= index.len() / LEAST + 1 && largest(&index) < 3 * MOST);
                 let room: usize = index.parts.iter().map(HashTable::capacity).sum();
-                assert!(room <= 64 * index.parts.len() + 16 * index.len(), "{room} for {}", index.len());
+                assert!(room <= 256 * index.parts.len() + 16 * index.len(), "{room} for {}", index.len());
             }
         }
-        assert!(index.is_empty() && index.parts.is_empty());
+        assert!(index.is_empty() && index.parts.len() == 1 && index.parts[0].capacity() <= 256);
     }
 
     #[test]

@@ -428,5 +428,6 @@ fn a_client_that_goes_in_the_midst_of_its_subscribe_leaves_nothing() {
     assert!(matches!(world.send(at, &request), Flow::Again));
     world.with(at, |server, turn| server.close(turn, &CloseReason::ClosedByClient));
     assert!(matches!(world.send(at, &[]), Flow::Continue));
+    world.broker.on_timers(world.now);
     assert_eq!((world.broker.session_count(), world.broker.subscription_counts()), (0, (0, 0)));
 }
