@@ -346,9 +346,15 @@ impl Broker {
         }
         self.let_leave();
         self.sweep_retained(now);
-        if self.sys.next_deadline(&self.settings).is_some_and(|due| due <= now.mono_ms) {
+        if self.is_sys_due(now) {
             self.publish_sys(now);
         }
+    }
+
+    /// True when [`Broker::on_timers`] will publish `$SYS`, for which the gauges of the sockets have to be up to date.
+    #[must_use]
+    pub fn is_sys_due(&self, now: Now) -> bool {
+        self.sys.next_deadline(&self.settings).is_some_and(|due| due <= now.mono_ms)
     }
 
     fn session_due(&mut self, now: Now, id: SessionId) {
