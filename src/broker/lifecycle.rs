@@ -126,6 +126,18 @@ impl Broker {
         }
         let expiry_s = self.capped_expiry(request.expiry_s);
         let Some(session) = self.sessions.get_mut(id) else { return Err(ConnectRefused::TooManyClients) };
+        match resumed {
+            Some(_) => self.storage.before_all(id, session, &self.subs),
+            None => self.storage.inserted(id),
+        }
+        if expiry_s != 0 {
+            self.storage.count_only();
+        }
+        // Of a session that is to stay for ever, a snapshot does not tell who is there.
+        let same = (session.expiry_s, session.listener_port, session.username());
+        if same != (NEVER, request.listener_port, request.username) || expiry_s != NEVER {
+            self.storage.alter_if(session.expiry_s != 0 || expiry_s != 0);
+        }
         session.attachment = Attachment::Online(request.conn);
         session.since_s = seconds(now);
         session.expiry_s = expiry_s;
@@ -167,6 +179,7 @@ impl Broker {
     fn take_over(&mut self, now: Now, id: SessionId, clean_start: bool) -> Option<SessionId> {
         let session = self.sessions.get_mut(id)?;
         let will = session.take_will();
+        self.storage.before_all(id, session, &self.subs);
         let online = session.online();
         let ends = match session.attachment {
             Attachment::Online(_) => clean_start || session.expiry_s == 0,
@@ -197,6 +210,9 @@ impl Broker {
     pub fn disconnect(&mut self, now: Now, id: SessionId, conn: ConnId, ending: Ending) {
         let expiry = ending.expiry_s.map(|s| self.capped_expiry(s));
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn() == Some(conn)) else { return };
+        self.storage.before_all(id, session, &self.subs);
+        let forever = session.expiry_s == NEVER && expiry.unwrap_or(NEVER) == NEVER;
+        self.storage.alter_if(session.lasts() && !forever);
         session.attachment = Attachment::Offline;
         session.since_s = seconds(now);
         session.dirty = false;
@@ -277,6 +293,8 @@ impl Broker {
 
     fn empty_session(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
+        self.storage.before_all(id, session, &self.subs);
+        self.storage.alter_if(session.lasts());
         let flow = session.flow.take();
         if session.expiry_s != 0 {
             let client_id = session.client_id();
@@ -413,7 +431,7 @@ impl Broker {
         let mut budget = SWEEP_PER_TURN;
         loop {
             match self.retained.sweep(now, &mut self.sweep.cursor, &mut budget) {
-                Step::Hit(_) => {}
+                Step::Hit(_) => self.storage.alter(),
                 Step::OutOfBudget => break,
                 Step::Done => {
                     self.sweep.cursor = Cursor::default();

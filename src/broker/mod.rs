@@ -13,10 +13,13 @@ mod lifecycle;
 pub mod memory;
 pub mod message;
 mod outgoing;
+mod restore;
 pub mod retain;
 mod session;
 mod settings;
+mod snapshot;
 pub mod stats;
+pub mod stored;
 pub mod subs;
 mod subscribe;
 #[cfg(feature = "sys-tree")]
@@ -42,6 +45,7 @@ use auth::login::{Check, Logins};
 use changes::{ChangeSeq, Changes};
 use retain::Retained;
 use session::Sessions;
+use snapshot::Storage;
 use stats::Stats;
 use subs::{SubList, Subs};
 use sys::Sys;
@@ -52,6 +56,7 @@ pub use inflight::Acked;
 pub use lifecycle::{ConnectRefused, ConnectRequest, Connected, Ending};
 pub use outgoing::{Outgoing, Pulled, Received};
 pub use session::NEVER;
+pub use snapshot::SnapshotState;
 pub use subscribe::{SubscribeRefused, SubscribeRequest};
 
 /// A session, until it ends.
@@ -115,6 +120,7 @@ pub struct Broker {
     /// Counters, which the connections add to.
     pub stats: Stats,
     changes: Changes,
+    storage: Storage,
     /// Connections whose acknowledgements wait for storage.
     waiting: Vec<ConnId>,
     dirty: Vec<ConnId>,
@@ -150,6 +156,7 @@ impl Broker {
             logins: Logins::new(hash_keys),
             stats: Stats::default(),
             changes: Changes::default(),
+            storage: Storage::default(),
             waiting: Vec::new(),
             dirty: Vec::new(),
             pressure: 0,

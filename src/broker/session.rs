@@ -108,6 +108,11 @@ impl Session {
         self.conn().is_some()
     }
 
+    /// Whether it outlives its connection: what is stored, and what changes of it are recorded.
+    pub(crate) fn lasts(&self) -> bool {
+        self.expiry_s != 0 && self.attachment != Attachment::WillOnly
+    }
+
     pub(crate) fn username(&self) -> Option<&str> {
         self.details.as_ref()?.username.as_deref()
     }

@@ -56,6 +56,8 @@ impl Broker {
                 NEVER => now.mono_ms,
                 s => session.ends_ms.saturating_sub(u64::from(s) * 1000),
             };
+            self.storage.before_session(id, session);
+            self.storage.alter_if(session.lasts());
             session.expiry_s = cap;
             self.changes.record(|| Change::Session(id));
             if session.attachment == Attachment::Offline {

@@ -151,6 +151,32 @@ pub struct SessionSub<'a> {
     pub id: u32,
 }
 
+impl SessionSub<'_> {
+    /// The filter with its `$share` part.
+    #[must_use]
+    pub fn full_filter(&self) -> String {
+        match self.share {
+            Some(share) => format!("$share/{share}/{}", self.filter),
+            None => self.filter.clone(),
+        }
+    }
+}
+
+/// How far a walk over a session's subscriptions got, see [`Subs::next_of_session`].
+#[derive(Clone, Copy, Debug)]
+pub struct SubCursor {
+    at: u32,
+    left: u32,
+}
+
+impl SubCursor {
+    /// At the start.
+    #[must_use]
+    pub const fn new(list: &SubList) -> SubCursor {
+        SubCursor { at: list.records.head, left: list.records.len }
+    }
+}
+
 /// One subscription.
 struct Record {
     session: SessionId,
@@ -355,13 +381,23 @@ impl Subs {
 
     /// The subscriptions of a session: shared ones, the latest first, then normal ones in the order they were made.
     pub fn of_session(&self, list: &SubList) -> impl Iterator<Item = SessionSub<'_>> {
-        self.records.iter::<OfSession>(list.records).map(|index| {
-            let Match { options, id, shared, .. } = self.records[index].to_match();
-            let owner = self.records[index].owner;
-            let (filter, share) =
-                if shared { (self.groups[owner].filter, Some(self.share_name(owner))) } else { (owner, None) };
-            SessionSub { filter: self.filters.name(filter), share, options, id }
-        })
+        self.records.iter::<OfSession>(list.records).map(|index| self.session_sub(index))
+    }
+
+    /// The next one of them, for a walk that stops and goes on later. They must not change meanwhile.
+    pub fn next_of_session(&self, cursor: &mut SubCursor) -> Option<SessionSub<'_>> {
+        cursor.left = cursor.left.checked_sub(1)?;
+        let index = cursor.at;
+        cursor.at = self.records[index].in_session.next;
+        Some(self.session_sub(index))
+    }
+
+    fn session_sub(&self, index: u32) -> SessionSub<'_> {
+        let Match { options, id, shared, .. } = self.records[index].to_match();
+        let owner = self.records[index].owner;
+        let (filter, share) =
+            if shared { (self.groups[owner].filter, Some(self.share_name(owner))) } else { (owner, None) };
+        SessionSub { filter: self.filters.name(filter), share, options, id }
     }
 
     /// The record of a session's subscription. Walks the session's list or that of the filter or group, whichever is
