@@ -8,7 +8,8 @@ use mio::Waker;
 use super::EventLoop;
 use super::worker::Worker;
 use crate::broker::ConnId;
-use crate::broker::auth::login::{Check, Verdict};
+use crate::broker::auth::access::RulesId;
+use crate::broker::auth::login::{Check, Terms, Verdict};
 use crate::proto::Flow;
 use crate::timer::Now;
 
@@ -88,7 +89,11 @@ impl EventLoop {
         self.broker.recheck(|id| {
             let conn = conns.get(id.0).filter(|conn| !slots.is_closed(conn.listener))?;
             let listener = slots.settings(conn.listener);
-            Some((crate::broker::auth::access::RulesId(listener.rules), config.anonymous_allowed(listener)))
+            Some(Terms {
+                rules: RulesId(listener.rules),
+                anonymous_allowed: config.anonymous_allowed(listener),
+                named_by_certificate: listener.tls.use_identity_as_username || listener.tls.use_subject_as_username,
+            })
         })
     }
 }
