@@ -7,6 +7,7 @@
 use core::net::IpAddr;
 use std::fmt;
 use std::hash::Hasher;
+use std::num::NonZeroU32;
 
 use siphasher::sip::SipHasher24;
 
@@ -45,6 +46,15 @@ impl Check {
     pub fn is_right(&self) -> bool {
         // Both, so that the time is the same.
         self.hash.verify(&self.password) & self.known
+    }
+
+    /// Rounds of the hash, where it has some.
+    #[must_use]
+    pub fn rounds(&self) -> Option<NonZeroU32> {
+        match &self.hash {
+            Hash::Pbkdf2 { iterations, .. } => Some(*iterations),
+            _ => None,
+        }
     }
 }
 
