@@ -133,6 +133,8 @@ pub struct EventLoop {
     certificates_due_ms: Option<u64>,
     /// Listeners whose certificates the log has warned of, and with how many days left.
     certificates_warned: Vec<(String, i64)>,
+    /// The log has the line about cheap hashes.
+    rounds_noted: bool,
     /// Connections that a reload leaves no place for; some of them are closed in each turn.
     leaving: Vec<ConnId>,
     conns: Slab<Conn>,
@@ -236,6 +238,7 @@ impl EventLoop {
             key_log,
             certificates_due_ms: None,
             certificates_warned: Vec::new(),
+            rounds_noted: false,
             leaving: Vec::new(),
             config,
             sources,
