@@ -15,6 +15,7 @@
 )]
 
 mod addr;
+pub mod client;
 mod clients_file;
 mod door;
 pub mod gateway;
