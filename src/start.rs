@@ -12,7 +12,9 @@ use log::{error, info, warn};
 
 use crate::cli::{self, Action, Arguments, CliError};
 use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES, Sources};
-use crate::net::{AccessError, EventLoop, ListenError, OpenError, SnFileError, TlsFileError, check_sn, check_tls};
+use crate::net::{
+    AccessError, EventLoop, ListenError, OpenError, SnFileError, TlsFileError, check_access, check_sn, check_tls,
+};
 use crate::os::errors::describe;
 use crate::os::notify::Notifier;
 use crate::os::pidfile::PidFile;
@@ -150,9 +152,10 @@ pub fn main(args: &[OsString]) -> i32 {
     }
 }
 
-/// Reads the configuration and what it names for TLS and MQTT-SN.
+/// Reads the configuration and the files it names for access, TLS and MQTT-SN.
 fn test_config(arguments: &Arguments) -> Result<(), StartError> {
     let config = read_config(&sources(arguments))?;
+    check_access(&config).map_err(StartError::Access)?;
     check_tls(&config).map_err(StartError::Tls)?;
     check_sn(&config).map_err(StartError::Sn)?;
     info!("Configuration file is OK.");

@@ -8,7 +8,7 @@ use mio::{Registry, Token};
 use super::slots::{Changes, Slots};
 use super::{EventLoop, FIRST_LISTENER, ListenError, MAX_LISTENERS};
 use crate::broker::SnId;
-use crate::config::{Config, Listener, Protocol};
+use crate::config::{Config, Listener};
 use crate::os::alloc;
 use crate::proto::CloseReason;
 use crate::proto::peer::Connection;
@@ -255,8 +255,11 @@ impl EventLoop {
 
     /// Gives every slot its door and every socket its adverts.
     fn settle_gateway(&mut self, now: Now) {
-        for (slot, settings) in self.slots.in_use().filter(|(_, settings)| settings.protocol == Protocol::MqttSn) {
-            if let Some(door) = self.udp.door(&self.config, settings) {
+        // Those that sockets belong to, and those that clients came in by before a mount point was changed.
+        let mut slots: Vec<u16> = self.udp.gateway.doors().collect();
+        slots.extend(self.udp.sockets.iter().map(|socket| socket.listener));
+        for slot in slots.into_iter().filter(|slot| !self.slots.is_closed(*slot)) {
+            if let Some(door) = self.udp.door(&self.config, self.slots.settings(slot)) {
                 self.udp.gateway.set_door(slot, door);
             }
         }

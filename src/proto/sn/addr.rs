@@ -39,7 +39,7 @@ impl Addr {
     #[must_use]
     pub fn ip(&self) -> IpAddr {
         let ip = Ipv6Addr::from(self.ip);
-        if self.v4 { ip.to_canonical().into() } else { ip.into() }
+        if self.v4 { ip.to_canonical() } else { ip.into() }
     }
 
     /// The port.

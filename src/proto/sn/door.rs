@@ -59,7 +59,7 @@ impl Door {
         };
         let own = self.sn().use_clientid_as_username.then_some(client_id);
         match listed.or(own).or(self.sn().user.as_deref()) {
-            Some(name) => Ok((Some(name.into()), Proof::Identity)),
+            Some(name) => Ok((Some(name.into()), Proof::Listener)),
             None if self.anonymous => Ok((None, Proof::default())),
             None => Err(Stranger::Anonymous),
         }

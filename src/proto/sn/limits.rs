@@ -43,7 +43,7 @@ impl Limits {
         let mut hasher = SipHasher13::new_with_keys(self.keys[0], self.keys[1]);
         from.hash(&mut hasher);
         let hash = hasher.finish();
-        let index = usize::try_from(hash % PLACES as u64).unwrap_or(0);
+        let index = hash.checked_rem(PLACES as u64).and_then(|index| usize::try_from(index).ok())?;
         let second = second(now);
         let place = self.places.get_mut(index)?;
         if place.second != second {

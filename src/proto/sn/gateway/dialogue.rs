@@ -71,7 +71,7 @@ pub(super) struct Dialogues {
 
 impl Dialogues {
     /// Adds one, to be looked at after all others; gives it back when there are too many.
-    pub(super) fn add(&mut self, dialogue: Dialogue) -> Result<(), Dialogue> {
+    pub(super) fn add(&mut self, dialogue: Dialogue) -> Result<(), Box<Dialogue>> {
         let ip = dialogue.addr.ip();
         let from_there = self
             .queue
@@ -79,7 +79,7 @@ impl Dialogues {
             .filter(|other| other.addr.ip() == ip && other.node.is_empty() == dialogue.node.is_empty());
         let bytes = self.bytes.saturating_add(dialogue.size());
         if self.queue.len() >= MAX || bytes > MAX_BYTES || from_there.count() >= MAX_PER_IP {
-            return Err(dialogue);
+            return Err(Box::new(dialogue));
         }
         self.bytes = bytes;
         self.queue.push_back(dialogue);

@@ -134,6 +134,11 @@ impl Gateway {
         }
     }
 
+    /// The numbers of the open doors.
+    pub fn doors(&self) -> impl Iterator<Item = u16> {
+        (0u16..).zip(&self.doors).filter(|(_, door)| door.is_some()).map(|(number, _)| number)
+    }
+
     fn door(&self, number: u16) -> Option<Rc<Door>> {
         self.doors.get(usize::from(number))?.clone()
     }
