@@ -51,6 +51,8 @@ struct Database {
     damaged: bool,
     /// There is a file that shows what was last saved or restored.
     on_disk: bool,
+    /// There will be no other save.
+    stopping: bool,
 }
 
 /// A save under way.
@@ -120,6 +122,7 @@ impl Store {
             counted: broker.stored_changes(),
             damaged: restored.damaged,
             on_disk: restored.found,
+            stopping: false,
         };
         database.schedule(&config.global, now);
         Ok(Store(Some(Box::new(database))))
@@ -294,9 +297,9 @@ impl Database {
         broker.set_altered();
         broker.stats.saves_failed += 1;
         self.retry_ms = Some(now.mono_ms.saturating_add(RETRY_MS));
+        let next = if self.stopping { "What changed since is lost." } else { "The next try follows in a minute." };
         log::error!(
-            "Error saving in-memory database, unable to write {}: {}. The last file that was saved stays; the next try \
-             follows in a minute.",
+            "Error saving in-memory database, unable to write {}: {}. The last file that was saved stays. {next}",
             self.name.display(),
             describe(error)
         );
@@ -304,6 +307,7 @@ impl Database {
 
     /// Saves without going back to the loop.
     fn save_now(&mut self, broker: &mut Broker, now: Now, stopping: bool) {
+        self.stopping = stopping;
         self.say_saving();
         let saved = NewFile::create(&self.path).and_then(|mut file| {
             broker.begin_snapshot(now, stopping);

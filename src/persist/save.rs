@@ -19,8 +19,8 @@ use crate::wire::subscribe::{RetainHandling, SubscribeOptions};
 const LAST_ID: u64 = u32::MAX as u64;
 
 /// The topic of the message that stands for those that are not needed any more, because only their PUBREL is to be sent.
-/// C Mosquitto wants one to be there, and sends nothing of it.
-const RELEASED_TOPIC: &str = "$SYS/broker/released";
+/// C Mosquitto wants one to be there, and sends nothing of it; one below `$SYS` it would not save again.
+const RELEASED_TOPIC: &str = "$released";
 
 /// Writes one file.
 pub struct Saver {

@@ -2,6 +2,7 @@
 //! cannot trust.
 
 mod damage;
+mod exchange;
 mod samples;
 mod saving;
 
