@@ -28,7 +28,10 @@ fn in_folder(folder: &Folder) -> String {
 
 /// A broker with its database in a folder.
 fn broker(folder: &Folder, lines: &str) -> Broker {
-    Broker::start_with(&format!("{}{lines}", in_folder(folder)))
+    let broker = Broker::start_with(&format!("{}{lines}", in_folder(folder)));
+    // Its port is open a moment before.
+    broker.wait_for_log(" running", SOON);
+    broker
 }
 
 /// Stops it and returns what it saved.
