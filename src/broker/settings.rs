@@ -34,12 +34,12 @@ impl Broker {
     }
 
     /// Puts other rules in force: for every session those of its listener, as far as its port tells, and for what is
-    /// queued, each message before it is sent. Where a listener is gone the rules stay that its clients had.
+    /// queued, each message before it is sent.
     pub fn set_access(&mut self, access: Access) {
         self.access = access;
         for id in self.sessions.ids() {
             let Some(session) = self.sessions.get_mut(id) else { continue };
-            session.rules = self.access.at_port(session.listener_port).unwrap_or(session.rules);
+            session.rules = self.access.follow(session.listener_port, session.rules);
             if let Some(flow) = session.flow.as_mut().filter(|_| self.access.restricts()) {
                 flow.distrust_queues();
             }

@@ -147,7 +147,7 @@ fn received(alert: AlertDescription, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         A::DecryptError => ("decrypt_error", "could not check a signature of the handshake"),
         A::BadRecordMac => ("bad_record_mac", "could not decrypt a record"),
         A::UserCanceled => ("user_canceled", "gave up"),
-        A::InternalError => ("internal_error", "had an internal error"),
+        A::InternalError => ("internal_error", "had an internal error, as mosquitto's clients call a wrong host name"),
         other => return write!(f, "the client ended TLS with the alert {other:?}"),
     };
     write!(f, "the client {words} (alert {name})")
