@@ -7,6 +7,7 @@ pub mod changes;
 mod clients;
 mod deliver;
 pub mod figures;
+mod index;
 mod inflight;
 mod lifecycle;
 pub mod memory;
@@ -46,7 +47,7 @@ use retain::Retained;
 use session::Sessions;
 use snapshot::Storage;
 use stats::Stats;
-use subs::Subs;
+use subs::{SubList, Subs};
 use sys::Sys;
 
 pub use clients::{Cleared, ClientInfo};
@@ -109,6 +110,8 @@ pub struct Broker {
     pub(crate) settings: Global,
     sessions: Sessions,
     subs: Subs,
+    /// What sessions that have ended still have in the table of subscriptions.
+    leaving: VecDeque<(SessionId, SubList)>,
     retained: Retained,
     timers: Timers,
     access: Access,
@@ -146,6 +149,7 @@ impl Broker {
             settings,
             sessions: Sessions::new(hash_keys),
             subs: Subs::new(hash_keys),
+            leaving: VecDeque::new(),
             retained: Retained::default(),
             timers: Timers::default(),
             access: Access::default(),
