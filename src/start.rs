@@ -13,7 +13,8 @@ use log::{error, info, warn};
 use crate::cli::{self, Action, Arguments, CliError};
 use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES, Sources};
 use crate::net::{
-    AccessError, EventLoop, ListenError, OpenError, SnFileError, TlsFileError, check_access, check_sn, check_tls,
+    AccessError, DatabaseError, EventLoop, ListenError, OpenError, SnFileError, TlsFileError, check_access, check_sn,
+    check_tls,
 };
 use crate::os::errors::describe;
 use crate::os::notify::Notifier;
@@ -27,7 +28,7 @@ use crate::{logging, notice};
 /// Parts that not every build has, and whether this one does; each is named in a line at start.
 const PARTS: [(&str, bool); 5] = [
     ("Bridge", false),
-    ("Persistence", false),
+    ("Persistence", cfg!(feature = "persistence")),
     ("TLS", cfg!(feature = "tls")),
     ("TLS-PSK", false),
     ("Websockets", cfg!(feature = "websockets")),
@@ -56,6 +57,8 @@ pub enum StartError {
     Sn(SnFileError),
     /// The file of `--tls-keylog` cannot be used.
     KeyLog(PathBuf, io::Error),
+    /// The database cannot be restored.
+    Database(DatabaseError),
     /// A listener cannot be opened.
     Listen(ListenError),
     /// The event loop cannot wait for events.
@@ -68,7 +71,7 @@ impl StartError {
     pub fn exit_status(&self) -> i32 {
         match self {
             StartError::Daemon(_) | StartError::Signals(_) | StartError::Listen(_) | StartError::Poll(_) => 1,
-            StartError::Tls(_) | StartError::KeyLog(..) => 1,
+            StartError::Tls(_) | StartError::KeyLog(..) | StartError::Database(_) => 1,
             StartError::Config(_) | StartError::Umask(_) | StartError::Sn(_) => 3,
             StartError::User(error) => error.exit_status(),
             StartError::Access(error) => error.exit_status(),
@@ -94,6 +97,7 @@ impl fmt::Display for StartError {
             StartError::KeyLog(path, error) => {
                 write!(f, "Error: Unable to open TLS key log file \"{}\": {}", path.display(), describe(error))
             }
+            StartError::Database(error) => error.fmt(f),
             StartError::Listen(error) => error.fmt(f),
             StartError::Poll(error) => write!(f, "Error: Unable to wait for events: {}", describe(error)),
         }
@@ -106,6 +110,7 @@ impl From<OpenError> for StartError {
             OpenError::Access(error) => StartError::Access(error),
             OpenError::Tls(error) => StartError::Tls(error),
             OpenError::Sn(error) => StartError::Sn(error),
+            OpenError::Database(error) => StartError::Database(error),
             OpenError::Listen(error) => StartError::Listen(error),
         }
     }
