@@ -19,24 +19,24 @@ use crate::client::{Client, hex, publish as mqtt_publish, subscribe as mqtt_subs
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
 /// Flags of CONNECT.
-const CLEAN: u8 = 0x04;
+pub(crate) const CLEAN: u8 = 0x04;
 const WILL: u8 = 0x08;
 /// Flags of PUBLISH and SUBSCRIBE.
 const DUP: u8 = 0x80;
-const QOS1: u8 = 0x20;
+pub(crate) const QOS1: u8 = 0x20;
 const QOS2: u8 = 0x40;
 const MINUS_ONE: u8 = 0x60;
 const RETAIN: u8 = 0x10;
 const PREDEFINED: u8 = 0x01;
 const SHORT: u8 = 0x02;
 /// Return codes.
-const OK: u8 = 0;
+pub(crate) const OK: u8 = 0;
 const CONGESTION: u8 = 1;
 const INVALID_ID: u8 = 2;
 const NOT_SUPPORTED: u8 = 3;
 
-const PINGRESP: &[u8] = b"\x02\x17";
-const DISCONNECT: &[u8] = b"\x02\x18";
+pub(crate) const PINGRESP: &[u8] = b"\x02\x17";
+pub(crate) const DISCONNECT: &[u8] = b"\x02\x18";
 const WILLTOPICREQ: &[u8] = b"\x02\x06";
 const WILLMSGREQ: &[u8] = b"\x02\x08";
 
@@ -52,11 +52,11 @@ fn message(kind: u8, fields: &[&[u8]]) -> Vec<u8> {
     }
 }
 
-fn connect(flags: u8, keepalive_s: u16, id: &str) -> Vec<u8> {
+pub(crate) fn connect(flags: u8, keepalive_s: u16, id: &str) -> Vec<u8> {
     message(0x04, &[&[flags, 1], &keepalive_s.to_be_bytes(), id.as_bytes()])
 }
 
-fn connack(code: u8) -> Vec<u8> {
+pub(crate) fn connack(code: u8) -> Vec<u8> {
     vec![3, 0x05, code]
 }
 
@@ -105,11 +105,11 @@ fn suback(flags: u8, topic_id: u16, msg_id: u16, code: u8) -> Vec<u8> {
     message(0x13, &[&[flags], &topic_id.to_be_bytes(), &msg_id.to_be_bytes(), &[code]])
 }
 
-fn pingreq(id: &str) -> Vec<u8> {
+pub(crate) fn pingreq(id: &str) -> Vec<u8> {
     message(0x16, &[id.as_bytes()])
 }
 
-fn sleep_for(seconds: u16) -> Vec<u8> {
+pub(crate) fn sleep_for(seconds: u16) -> Vec<u8> {
     message(0x18, &[&seconds.to_be_bytes()])
 }
 
@@ -173,14 +173,14 @@ impl Gateway {
 
     /// None of the devices has got anything.
     #[track_caller]
-    fn expect_silence(&self, devices: &[&Device]) {
+    pub(crate) fn expect_silence(&self, devices: &[&Device]) {
         self.settle();
         devices.iter().for_each(|device| device.expect_empty());
     }
 }
 
 /// Publishes with QoS 1 over MQTT and waits for the acknowledgement.
-fn publish_from(client: &mut Client, topic: &str, payload: &str) {
+pub(crate) fn publish_from(client: &mut Client, topic: &str, payload: &str) {
     client.send(&mqtt_publish(4, 0x02, topic, 7, payload.as_bytes()));
     client.expect(&[0x40, 2, 0, 7]);
 }
@@ -232,7 +232,7 @@ impl Device {
 
     /// Sends the one and expects the other.
     #[track_caller]
-    fn ask(&self, question: &[u8], answer: &[u8]) {
+    pub(crate) fn ask(&self, question: &[u8], answer: &[u8]) {
         self.send(question);
         self.expect(answer);
     }
@@ -279,6 +279,14 @@ impl Device {
         self.send(&puback(topic_id, msg_id, OK));
     }
 
+    /// A PUBLISH with QoS 1 under any topic id, acknowledged.
+    #[track_caller]
+    pub(crate) fn take_any(&self, payload: &str) {
+        let got = self.recv();
+        assert!(got.len() >= 7 && got[1] == 0x0C && got[7..] == *payload.as_bytes(), "{payload}: {}", hex(&got));
+        self.send(&puback(u16_at(&got, 3), u16_at(&got, 5), OK));
+    }
+
     /// Registers a name; gives its id.
     #[track_caller]
     fn register(&self, msg_id: u16, name: &str) -> u16 {
@@ -290,7 +298,7 @@ impl Device {
 
     /// Subscribes to a name or filter; gives the topic id of SUBACK.
     #[track_caller]
-    fn subscribe(&self, qos: u8, msg_id: u16, filter: &str) -> u16 {
+    pub(crate) fn subscribe(&self, qos: u8, msg_id: u16, filter: &str) -> u16 {
         self.send(&subscribe(qos, msg_id, filter.as_bytes()));
         let got = self.recv();
         let fits = got.len() == 8 && got[1] == 0x13 && got[2] == qos && u16_at(&got, 5) == msg_id && got[7] == OK;
