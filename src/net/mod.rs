@@ -11,6 +11,11 @@ mod listener;
 mod logins;
 mod read;
 mod slots;
+#[cfg(feature = "persistence")]
+mod store;
+#[cfg(not(feature = "persistence"))]
+#[path = "store_off.rs"]
+mod store;
 mod stream;
 #[cfg(feature = "tls")]
 pub mod tls;
@@ -45,6 +50,7 @@ use crate::timer::{Now, Timers};
 use conn::{Conn, Readiness, Stage};
 use listener::{Accepted, ListenSocket};
 use slots::Slots;
+use store::Store;
 use stream::Stream;
 use tls::{KeyLogFile, ServerTls};
 use transport::{Buffers, Transport};
@@ -52,6 +58,7 @@ use transport::{Buffers, Transport};
 pub use access::{AccessError, check_access};
 pub use certificates::{TlsFileError, check_tls};
 pub use listener::ListenError;
+pub use store::DatabaseError;
 
 /// Why the loop could not begin.
 #[derive(Debug)]
@@ -60,6 +67,8 @@ pub enum OpenError {
     Access(AccessError),
     /// Certificates, keys and what else TLS needs.
     Tls(TlsFileError),
+    /// The database.
+    Database(DatabaseError),
     /// A listener.
     Listen(ListenError),
 }
@@ -124,6 +133,7 @@ pub struct EventLoop {
     broker: Broker,
     api: Api,
     logins: logins::LoginWorker,
+    store: Store,
     listeners: Vec<ListenSocket>,
     slots: Slots,
     /// TLS of each listener of the configuration.
@@ -221,6 +231,7 @@ impl EventLoop {
         broker.publish_sys(now);
         let poll = Poll::new().map_err(|error| ListenError::system(&error))?;
         let waker = Arc::new(Waker::new(poll.registry(), WORKERS).map_err(|error| ListenError::system(&error))?);
+        let store = Store::open(&config, Arc::clone(&waker), &mut broker, now).map_err(OpenError::Database)?;
         let watchdog_due_ms = notifier.as_ref().and_then(Notifier::watchdog_ms).map(|ms| now.mono_ms + ms);
         let mut this = EventLoop {
             poll,
@@ -232,6 +243,7 @@ impl EventLoop {
             broker,
             api: Api::default(),
             logins: logins::worker(waker),
+            store,
             listeners: Vec::new(),
             slots: Slots::default(),
             tls,
@@ -263,6 +275,7 @@ impl EventLoop {
         this.open_listeners()?;
         this.watch_certificates(now);
         this.check_api();
+        this.store.settle(&mut this.broker, now);
         Ok(this)
     }
 
@@ -297,6 +310,7 @@ impl EventLoop {
             || !self.leaving.is_empty()
             || self.broker.has_dirty()
             || self.api.is_busy()
+            || self.store.is_busy()
             || (self.accept_paused_until_ms.is_none() && self.listeners.iter().any(|listener| listener.pending));
         let deadlines = [
             self.timers.next_deadline(),
@@ -304,6 +318,7 @@ impl EventLoop {
             self.watchdog_due_ms,
             self.accept_paused_until_ms,
             self.certificates_due_ms,
+            self.store.deadline(),
             crate::logging::summary_due_ms(),
             // What was logged since the last were published. Not at once: a reader who is told of each line that it could
             // not be sent to him would keep us busy with himself.
@@ -445,6 +460,7 @@ impl EventLoop {
             self.run_api(now);
             self.run_closes(now);
         }
+        self.store.turn(&self.config.global, &mut self.broker, now);
         crate::logging::summarise(now);
         let broker = &mut self.broker;
         crate::logging::drain_topic_lines(&mut |suffix, line| broker.publish_log(now, suffix, line));

@@ -72,21 +72,13 @@ fn the_first_missing_feature_is_told_after_every_other_mistake() {
     let missing = "Error: The 'connection' option needs bridges, which is not available in this build.\n\
                    Error found at a.conf:2.";
     assert_eq!(refusal(bridge), missing);
-    assert_eq!(refusal(format!("{bridge}persistence true")), missing, "the first counts");
+    assert_eq!(refusal(format!("{bridge}global_plugin x")), missing, "the first counts");
     assert_eq!(
         refusal(format!("{bridge}threshold x")),
         "Error: 'threshold' value not a number.\nError found at a.conf:7."
     );
-    for (line, feature) in [("persistence true", "persistence"), ("retained_persistence 1", "persistence")] {
-        let name = line.split(' ').next().unwrap_or_default();
-        let missing = format!(
-            "Error: The '{name}' option needs {feature}, which is not available in this build.\n\
-             Error found at a.conf:2."
-        );
-        assert_eq!(refusal(format!("listener 1\n{line}\nmax_qos 1")), missing);
-        let wrong = "Error: 'max_qos' must be between 0 and 2 inclusive.\nError found at a.conf:3.";
-        assert_eq!(refusal(format!("listener 1\n{line}\nmax_qos 3")), wrong);
-    }
+    let wrong = "Error: 'max_qos' must be between 0 and 2 inclusive.\nError found at a.conf:3.";
+    assert_eq!(refusal("listener 1\nglobal_plugin x\nmax_qos 3"), wrong);
 }
 
 #[test]
