@@ -20,9 +20,6 @@
     )
 )]
 
-#[cfg(test)]
-mod tests;
-
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;

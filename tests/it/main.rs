@@ -31,6 +31,8 @@ mod reload;
 mod rumqttc_clients;
 mod running;
 mod script;
+#[cfg(all(feature = "mqttsn", feature = "tools"))]
+mod sn_tools;
 mod stream;
 mod strict;
 #[cfg(feature = "tls")]

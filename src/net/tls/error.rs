@@ -171,7 +171,7 @@ fn received(alert: AlertDescription, peer: TlsPeer, f: &mut fmt::Formatter<'_>) 
         A::DecryptError => ("decrypt_error", "could not check a signature of the handshake"),
         A::BadRecordMac => ("bad_record_mac", "could not decrypt a record"),
         A::UserCanceled => ("user_canceled", "gave up"),
-        A::InternalError => ("internal_error", "had an internal error"),
+        A::InternalError => ("internal_error", "had an internal error, as mosquitto's clients call a wrong host name"),
         other => return write!(f, "the {peer} ended TLS with the alert {other:?}"),
     };
     let ours = if peer == TlsPeer::Client { "this listener's" } else { "our" };

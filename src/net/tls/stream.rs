@@ -326,7 +326,7 @@ impl TlsStream {
     }
 
     /// The first common name of the client's certificate `[conf: use_identity_as_username]`. `None` without certificate or
-    /// name, and for one that is no text or holds a NUL.
+    /// name, and for one that is no text or holds control characters.
     #[must_use]
     pub fn identity(&self) -> Option<String> {
         names::common_name(super::x509::Certificate::read(self.peer_certificate()?).ok()?.subject)
