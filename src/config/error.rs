@@ -202,6 +202,8 @@ pub enum Feature {
     Dlt,
     /// The topics `$SYS/…`.
     SysTree,
+    /// MQTT-SN over UDP.
+    MqttSn,
 }
 
 impl Feature {
@@ -220,6 +222,7 @@ impl Feature {
             Feature::Persistence => cfg!(feature = "persistence"),
             Feature::UnixSockets => cfg!(feature = "unix-sockets"),
             Feature::Proxy => cfg!(feature = "proxy"),
+            Feature::MqttSn => cfg!(feature = "mqttsn"),
             _ => false,
         }
     }
@@ -245,6 +248,7 @@ impl Feature {
             Feature::ControlApi => ("the control API", None),
             Feature::Dlt => ("DLT", Some("Use 'log_dest syslog' instead.")),
             Feature::SysTree => ("the $SYS topics", None),
+            Feature::MqttSn => ("MQTT-SN", None),
         }
     }
 

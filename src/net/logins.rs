@@ -11,7 +11,7 @@ use super::worker::Worker;
 use crate::broker::ConnId;
 use crate::broker::auth::access::RulesId;
 use crate::broker::auth::login::{Check, Terms, Verdict};
-use crate::os::clock;
+use crate::os::{alloc, clock};
 use crate::proto::Flow;
 use crate::timer::Now;
 
@@ -36,6 +36,8 @@ pub(super) type LoginWorker = Worker<Job, Answer>;
 /// The thread; it starts with the first login that needs it.
 pub(super) fn worker(waker: Arc<Waker>) -> LoginWorker {
     Worker::new("logins", BOUND, waker, |Job { conn, check }: Job| {
+        // Else each guess of a stranger could bring the broker to its memory limit.
+        let _aside = alloc::set_aside(check.scratch());
         let start_us = clock::monotonic_us();
         let right = check.is_right();
         let took_us = clock::monotonic_us().saturating_sub(start_us);
@@ -110,9 +112,13 @@ impl EventLoop {
     /// Lists the clients that the rules after a reload do not let in.
     pub(super) fn no_longer_allowed(&mut self) -> Vec<ConnId> {
         let (conns, slots, config) = (&self.conns, &self.slots, &self.config);
+        let udp = &self.udp;
         self.broker.recheck(|id| {
-            let conn = conns.get(id.0).filter(|conn| !slots.is_closed(conn.listener))?;
-            let listener = slots.settings(conn.listener);
+            let slot = match id.sn() {
+                Some(id) => udp.slot_of(id),
+                None => conns.get(id.0).map(|conn| conn.listener),
+            };
+            let listener = slots.settings(slot.filter(|slot| !slots.is_closed(*slot))?);
             Some(Terms {
                 rules: RulesId(listener.rules),
                 anonymous_allowed: config.anonymous_allowed(listener),

@@ -217,6 +217,9 @@ impl EventLoop {
 
     /// Ends a connection: its endpoint says goodbye and detaches, one attempt is made to send that, then it is closed.
     pub(super) fn close(&mut self, now: Now, id: ConnId, reason: &CloseReason) {
+        if let Some(id) = id.sn() {
+            return self.close_sn(now, id, reason);
+        }
         let Some(spoke) = self.with_endpoint(now, id, |endpoint, turn| endpoint.close(turn, reason)) else { return };
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         let transport = conn.transport.as_ref();

@@ -13,6 +13,7 @@ pub mod endpoint;
 pub mod http;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+pub mod mount;
 pub mod outbox;
 pub mod peer;
 #[cfg(feature = "proxy")]

@@ -189,6 +189,8 @@ fn incompatible(why: &PeerIncompatible, f: &mut fmt::Formatter<'_>) -> fmt::Resu
         P::Tls12NotOffered | P::Tls12NotOfferedOrEnabled | P::SupportedVersionsExtensionRequired => {
             f.write_str("no TLS version in common with the client")
         }
+        // Every client of TLS 1.2 says which signatures it knows.
+        P::SignatureAlgorithmsExtensionRequired => f.write_str("the client speaks only TLS 1.1 or older"),
         other => write!(f, "the client's TLS does not fit ({other:?})"),
     }
 }
