@@ -1,0 +1,189 @@
+//! Links that are cut under load, again and again: the bridge comes back, says the truth about itself, loses nothing, and
+//! local clients do not notice.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::broker::program;
+use crate::dns::Answer;
+use crate::latency::{Latency, Sample, p99};
+use crate::namespace::Namespace;
+use crate::proxy::{Event, Towards};
+use crate::rng::Rng;
+use crate::scene::{Kind, LIMIT, Load, PEER, Plan, Scene};
+use crate::settings::{cuts, full, persists};
+
+/// How soon a bridge has to be back once the link is, with `restart_timeout 1`.
+const BACK: Duration = Duration::from_secs(5);
+/// How soon it has to notice that the peer is gone when that is told.
+const NOTICED: Duration = Duration::from_secs(2);
+/// And when nothing is told: the keepalive of five seconds, as long again for the answer, and some time to look.
+const NOTICED_SILENCE: Duration = Duration::from_secs(13);
+
+/// What happens to the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// A reset, at once or in the middle of a packet; for a while nobody listens.
+    Reset,
+    /// Nothing arrives any more, and whoever connects hears nothing.
+    Silence,
+    /// A reset, and the name does not resolve.
+    NameFailure,
+    /// The other broker restarts.
+    PeerRestart,
+    /// The peer moves to another address.
+    AddressChange,
+}
+
+const CUTS: [Cut; 5] = [Cut::Reset, Cut::Silence, Cut::NameFailure, Cut::PeerRestart, Cut::AddressChange];
+
+/// One cut: the link goes, the bridge says so, the link comes back, the bridge too. Returns when it went and when the
+/// bridge was back.
+fn cut(scene: &mut Scene, kind: Cut, rng: &mut Rng) -> (Instant, Instant) {
+    let away = Duration::from_millis(rng.below(2500));
+    let begin = Instant::now();
+    match kind {
+        Cut::Reset => {
+            scene.proxy.refuse();
+            match rng.below(3) {
+                0 => scene.proxy.reset(),
+                1 => scene.proxy.cut_after(Towards::Peer, rng.size(1, 300)),
+                _ => scene.proxy.cut_after(Towards::Bridge, rng.size(1, 300)),
+            }
+        }
+        Cut::Silence => {
+            scene.proxy.set_mute(true);
+            scene.proxy.forget();
+        }
+        Cut::NameFailure => {
+            scene.names.set(PEER, *rng.pick(&[Answer::No, Answer::Failure, Answer::Silence]));
+            scene.proxy.reset();
+        }
+        Cut::PeerRestart => {
+            scene.proxy.refuse();
+            scene.stop_remote();
+        }
+        Cut::AddressChange => {
+            scene.move_peer();
+            scene.proxy.refuse();
+            scene.proxy.reset();
+        }
+    }
+    let down = match kind {
+        // C Mosquitto 2.0.11 drops a silent peer without a word on its state topic, and tries again.
+        Cut::Silence if !ours() => wait_for_attempt(scene, begin),
+        Cut::Silence => scene.wait_for_state(b"0", begin, NOTICED_SILENCE),
+        _ => scene.wait_for_state(b"0", begin, if ours() { NOTICED } else { LIMIT }),
+    };
+    thread::sleep(away);
+    if kind == Cut::PeerRestart {
+        scene.start_remote();
+    }
+    let said = scene.states();
+    assert!(said.iter().all(|(at, value)| *at < down || *value == b'0'), "connected to nobody? {said:?}");
+    scene.correct_name();
+    if kind == Cut::Silence {
+        scene.proxy.set_mute(false);
+        // Connections that the peer knows nothing about end by the first packet that gets there.
+        scene.proxy.reset();
+    } else if kind != Cut::NameFailure {
+        scene.listen();
+    }
+    let returned = Instant::now();
+    let up = scene.wait_for_state(b"1", returned, LIMIT);
+    let took = up - returned;
+    println!("{kind:?}: noticed after {:?}, away for {:?}, back after {took:?}", down - begin, returned - begin);
+    assert!(took <= BACK || !ours(), "{kind:?}: back after {took:?}");
+    (begin, up)
+}
+
+/// Waits until the bridge connects again.
+fn wait_for_attempt(scene: &Scene, since: Instant) -> Instant {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some((at, _)) = scene.proxy.events().iter().find(|(at, what)| *at > since && *what == Event::Accepted) {
+            return *at;
+        }
+        assert!(Instant::now() < deadline, "no attempt to connect");
+        thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// Whether the bridging broker is the one that has to be as good as said here.
+fn ours() -> bool {
+    program().ends_with("target/debug/mosquitto") || std::env::var_os("MOSQUITTO_UNDER_TEST").is_none()
+}
+
+/// Cuts of all kinds, in an order that the seed gives.
+fn run(test: &str, plan: &Plan, seed: u64, count: usize) {
+    if !plan.remote.is_there(test) {
+        return;
+    }
+    let Some(inside) = Namespace::new(test) else { return };
+    inside.run(|| {
+        let mut rng = Rng::new(seed);
+        let mut scene = Scene::start(plan);
+        let far_state = scene.watch_far();
+        let latency = Latency::start(scene.local.addr());
+        let load = Load::start(&scene);
+        let mut disturbed = Vec::new();
+        for n in 0..count {
+            let mut kind = CUTS[n % CUTS.len()];
+            if kind == Cut::PeerRestart && plan.remote == Kind::Ours && !persists() {
+                kind = Cut::Reset; // what it would forget is not the bridge's fault
+            }
+            // Time without trouble, to compare with.
+            thread::sleep(Duration::from_millis(1000));
+            let before = load.acknowledged();
+            let (begin, up) = cut(&mut scene, kind, &mut rng);
+            disturbed.push((begin, up + Duration::from_millis(200)));
+            assert!(load.acknowledged() > before, "the load has stopped");
+            scene.wait_for_far_state(&far_state, b"1");
+        }
+        // One that is too short to be noticed changes nothing.
+        let before = scene.states().len();
+        scene.proxy.set_frozen(true);
+        thread::sleep(Duration::from_secs(2));
+        scene.proxy.set_frozen(false);
+        let tallies = load.finish();
+        assert_eq!(scene.states().len(), before, "{:?}", scene.states());
+        for tally in &tallies {
+            println!("{tally:?}");
+            assert_eq!(tally.lost, 0, "seed {seed}: {tally:?}");
+            assert!(tally.qos < 2 || tally.twice == 0, "seed {seed}: {tally:?}");
+            assert!(tally.late == 0 || !ours(), "seed {seed}: {tally:?}");
+        }
+        compare(&latency.finish(), &disturbed);
+    });
+}
+
+/// Latency inside and outside of these times.
+fn compare(samples: &[Sample], disturbed: &[(Instant, Instant)]) {
+    let is_disturbed = |at: Instant| disturbed.iter().any(|(begin, end)| *begin <= at && at <= *end);
+    let part = |wanted: bool| samples.iter().filter(move |(at, _)| is_disturbed(*at) == wanted).map(|(_, took)| *took);
+    let (calm, rough) = (p99(part(false)), p99(part(true)));
+    let worst = samples.iter().map(|(_, took)| *took).max().unwrap_or_default();
+    println!(
+        "local latency: p99 {calm:?} undisturbed ({} samples), {rough:?} during cuts ({} samples), at most {worst:?}",
+        part(false).count(),
+        part(true).count()
+    );
+    if ours() {
+        // A look-up or a connection that blocks takes three seconds here.
+        assert!(worst < Duration::from_secs(2), "local clients waited {worst:?}");
+        // Only many samples on a machine that does nothing else say something about the tail.
+        assert!(!full() || rough <= 2 * calm, "{rough:?} is more than twice {calm:?}");
+    }
+}
+
+#[test]
+fn cuts_to_debians_broker() {
+    let plan = Plan { remote: Kind::Debian, version: "mqttv311", local_lines: "" };
+    run("cuts", &plan, 1, cuts());
+}
+
+#[test]
+fn cuts_to_our_broker() {
+    let plan = Plan { remote: Kind::Ours, version: "mqttv50", local_lines: "" };
+    run("cuts", &plan, 2, cuts());
+}
