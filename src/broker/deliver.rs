@@ -113,7 +113,7 @@ fn enqueue(
         Attachment::Online(_) => true,
     };
     let qos0 = delivery.flags.qos() == QoS::AtMostOnce;
-    if qos0 && !online && !settings.queue_qos0_messages {
+    if qos0 && !online && !settings.queue_qos0_messages && !session.keeps_qos0 {
         return false;
     }
     let express = qos0 && online;

@@ -3,6 +3,8 @@
 //! outside stands in two lists: connections with something to send (`dirty`) and [`Action`]s.
 
 pub mod auth;
+#[cfg(feature = "bridge")]
+mod bridge;
 pub mod changes;
 mod clients;
 mod deliver;
@@ -45,6 +47,8 @@ use stats::Stats;
 use subs::Subs;
 use sys::Sys;
 
+#[cfg(feature = "bridge")]
+pub use bridge::{Backlog, BridgeSession};
 pub use clients::{Cleared, ClientInfo};
 pub use deliver::Published;
 pub use inflight::Acked;

@@ -219,6 +219,7 @@ impl Feature {
             Feature::Tls => cfg!(feature = "tls"),
             Feature::UnixSockets => cfg!(feature = "unix-sockets"),
             Feature::Proxy => cfg!(feature = "proxy"),
+            Feature::Bridges => cfg!(feature = "bridge"),
             _ => false,
         }
     }

@@ -147,6 +147,7 @@ impl EventLoop {
         }
         self.broker.set_settings(self.config.global.clone(), now);
         self.broker.set_access(access);
+        self.reload_bridges(now);
         self.watch_certificates(now);
         self.check_api();
         self.open_added(&changes, &before);

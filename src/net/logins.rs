@@ -6,6 +6,8 @@ use std::sync::Arc;
 use mio::Waker;
 
 use super::EventLoop;
+use super::conn::Conn;
+use super::slots::BRIDGES;
 use super::worker::Worker;
 use crate::broker::ConnId;
 use crate::broker::auth::login::{Check, Verdict};
@@ -86,7 +88,8 @@ impl EventLoop {
     pub(super) fn no_longer_allowed(&mut self) -> Vec<ConnId> {
         let (conns, slots, config) = (&self.conns, &self.slots, &self.config);
         self.broker.recheck(|id| {
-            let conn = conns.get(id.0).filter(|conn| !slots.is_closed(conn.listener))?;
+            let here = |conn: &&Conn| conn.listener != BRIDGES && !slots.is_closed(conn.listener);
+            let conn = conns.get(id.0).filter(here)?;
             let listener = slots.settings(conn.listener);
             Some((crate::broker::auth::access::RulesId(listener.rules), config.anonymous_allowed(listener)))
         })

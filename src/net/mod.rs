@@ -1,6 +1,11 @@
 //! The event loop: the only place that knows sockets. [`EventLoop::turn`] is the whole scheduler.
 
 mod access;
+#[cfg(feature = "bridge")]
+mod bridges;
+#[cfg(not(feature = "bridge"))]
+#[path = "bridges_off.rs"]
+mod bridges;
 mod certificates;
 mod conn;
 mod control;
@@ -97,6 +102,8 @@ const ACCEPT_PAUSE_MS: u64 = 500;
 /// are never used.
 const SIGNALS: Token = Token(u32::MAX as usize);
 const WORKERS: Token = Token(u32::MAX as usize - 1);
+/// From here on no token is a connection's, because its index is beyond them.
+const FIRST_OTHER: usize = u32::MAX as usize - 1000;
 const FIRST_LISTENER: usize = Slab::<Conn>::CAPACITY as usize;
 /// The most listening sockets: so many tokens there are.
 const MAX_LISTENERS: usize = 1024;
@@ -124,6 +131,7 @@ pub struct EventLoop {
     broker: Broker,
     api: Api,
     logins: logins::LoginWorker,
+    bridges: bridges::Bridges,
     listeners: Vec<ListenSocket>,
     slots: Slots,
     /// TLS of each listener of the configuration.
@@ -229,7 +237,8 @@ impl EventLoop {
             watchdog_due_ms,
             broker,
             api: Api::default(),
-            logins: logins::worker(waker),
+            logins: logins::worker(Arc::clone(&waker)),
+            bridges: bridges::Bridges::new(waker),
             listeners: Vec::new(),
             slots: Slots::default(),
             tls,
@@ -260,6 +269,7 @@ impl EventLoop {
         this.open_listeners()?;
         this.watch_certificates(now);
         this.check_api();
+        this.open_bridges(now);
         Ok(this)
     }
 
@@ -301,6 +311,7 @@ impl EventLoop {
             self.watchdog_due_ms,
             self.accept_paused_until_ms,
             self.certificates_due_ms,
+            self.bridges.deadline(),
             crate::logging::summary_due_ms(),
             // What was logged since the last were published. Not at once: a reader who is told of each line that it could
             // not be sent to him would keep us busy with himself.
@@ -341,6 +352,7 @@ impl EventLoop {
             match self.listener_of(event.token) {
                 Some(at) => self.listeners[at].pending = true,
                 None if matches!(event.token, SIGNALS | WORKERS) => {}
+                None if event.token.0 >= FIRST_OTHER => bridges::event(self, now, *event),
                 None => self.conn_event(now, *event),
             }
         }
@@ -360,6 +372,10 @@ impl EventLoop {
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         conn.is.writable |= event.writable;
         conn.is.read_closed |= event.read_closed;
+        if conn.listener == slots::BRIDGES && !self.bridge_connected(now, id) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
         if event.writable && conn.has_output() {
             self.list_for_flush(id);
         }
@@ -399,6 +415,7 @@ impl EventLoop {
         if self.certificates_due_ms.is_some_and(|due| due <= now.mono_ms) {
             self.watch_certificates(now);
         }
+        self.run_bridges(now);
         if let Some(notifier) =
             self.notifier.as_ref().filter(|_| self.watchdog_due_ms.is_some_and(|due| due <= now.mono_ms))
         {
@@ -417,9 +434,10 @@ impl EventLoop {
     }
 
     /// What only the loop knows.
-    fn figures(&self) -> LoopFigures {
+    fn figures(&mut self) -> LoopFigures {
+        let bridges = self.bridge_figures();
         let listeners = self.config.listeners.iter();
-        LoopFigures { listeners: listeners.map(|l| (l.port, self.slots.connections_of(l))).collect() }
+        LoopFigures { listeners: listeners.map(|l| (l.port, self.slots.connections_of(l))).collect(), bridges }
     }
 
     /// Does what the core wants done: connections to close, requests to take.

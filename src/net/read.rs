@@ -4,6 +4,7 @@ use std::io;
 
 use super::conn::Stage;
 use super::flush::{ROUNDS, Wrote};
+use super::slots::BRIDGES;
 use super::transport::{Arrival, MAX_PENDING};
 use super::{DRAIN_MS, EventLoop};
 use crate::broker::ConnId;
@@ -230,6 +231,7 @@ impl EventLoop {
         }
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         (conn.outbox, conn.transport) = (None, None);
+        let of_bridge = conn.listener == BRIDGES;
         if conn.endpoint.is_client() {
             self.broker.stats.open_sockets = self.broker.stats.open_sockets.saturating_sub(1);
         }
@@ -245,6 +247,9 @@ impl EventLoop {
             }
         } else {
             self.drop_conn(id);
+        }
+        if of_bridge {
+            self.bridge_closed(now, id, reason);
         }
     }
 

@@ -111,3 +111,25 @@ impl TlsStream {
         match *self {}
     }
 }
+
+/// TLS of one bridge.
+#[derive(Clone, Debug)]
+pub(super) enum ClientTls {}
+
+/// What [`ClientTls::load`] gives.
+#[derive(Debug)]
+pub(super) struct LoadedClientTls {
+    pub(super) tls: ClientTls,
+    pub(super) notes: Vec<String>,
+}
+
+#[cfg_attr(not(feature = "bridge"), allow(dead_code))]
+impl ClientTls {
+    pub(super) fn load(_: &crate::config::bridge::Tls) -> Result<LoadedClientTls, TlsLoadError> {
+        Err(TlsLoadError)
+    }
+
+    pub(super) fn connect(&self, _: &str) -> Result<TlsStream, TlsError> {
+        match *self {}
+    }
+}

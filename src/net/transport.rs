@@ -112,6 +112,12 @@ impl Transport {
         Ok((this.stage != Stage::Open).then(|| Box::new(this)))
     }
 
+    /// The stages of a connection of ours to a server that speaks TLS.
+    pub(crate) fn client(tls: TlsStream) -> Box<Transport> {
+        let (tls, stage) = (Some(Box::new(tls)), Stage::TlsHandshake);
+        Box::new(Transport { stage, tls, ws: None, is_noted: false, ended: None })
+    }
+
     fn after_header(&self) -> Stage {
         if self.tls.is_some() { Stage::TlsHandshake } else { self.after_handshake() }
     }

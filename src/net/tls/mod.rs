@@ -1,4 +1,4 @@
-//! TLS for listeners: the only place that knows `rustls`. It reads the files of the configuration, checks client
+//! TLS for listeners and bridges: the only place that knows `rustls`. It reads the files of the configuration, checks client
 //! certificates, and gives each connection a [`TlsStream`]; it must not touch sockets.
 //!
 //! [`ServerTls::load`] makes all of a listener's TLS at once, so a reload is: load again, and put the new one in the place
@@ -6,6 +6,8 @@
 //! made anew each time, so nobody resumes a session that another authority or list let in.
 
 mod ciphers;
+#[cfg(feature = "bridge")]
+mod client;
 mod error;
 mod keylog;
 mod load;
@@ -30,6 +32,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, WantsVerifier, crypto::ring};
 
 pub use crate::config::{TlsOptions, TlsVersion};
+#[cfg(feature = "bridge")]
+pub use client::{ClientTls, ClientTlsError, LoadedClientTls};
 pub use error::{TlsError, TlsLoadError};
 pub use keylog::KeyLogFile;
 pub use stream::TlsStream;
