@@ -324,31 +324,6 @@ impl Flow {
         }
     }
 
-    /// The oldest message that was sent and is not finished.
-    pub(crate) fn first_sent(&self) -> Option<&Delivery> {
-        self.sent.front()
-    }
-
-    /// The message that was sent under an identifier and is not finished.
-    pub(crate) fn sent(&self, id: PacketId) -> Option<&Delivery> {
-        self.position(id.get()).and_then(|at| self.sent.get(at))
-    }
-
-    /// A QoS 2 message that has no PUBREC yet goes on as one with QoS 1; one that has is finished.
-    pub(crate) fn lower_qos(&mut self, id: PacketId) {
-        let Some(entry) = self.position(id.get()).and_then(|at| self.sent.get_mut(at)) else { return };
-        match entry.out {
-            Out::AwaitPubrec => {
-                entry.out = Out::AwaitPuback;
-                entry.flags = Flags::new(QoS::AtLeastOnce, entry.flags.retain(), entry.flags.shared());
-            }
-            Out::AwaitPubcomp => {
-                self.finish(id, Out::AwaitPubcomp);
-            }
-            Out::Queued | Out::AwaitPuback | Out::Done => {}
-        }
-    }
-
     fn finish(&mut self, id: PacketId, expected: Out) -> Acked {
         let Some(at) = self.position(id.get()) else { return Acked::Unknown };
         let Some(entry) = self.sent.get_mut(at) else { return Acked::Unknown };
@@ -495,6 +470,35 @@ impl Flow {
         assert_eq!(self.withheld.len(), self.inbound.values().filter(|i| i.withheld).count());
         for entry in self.sent.iter().filter(|d| d.out != Out::Done) {
             assert_eq!(self.position(entry.id).and_then(|at| self.sent.get(at)).map(|d| d.id), Some(entry.id));
+        }
+    }
+}
+
+/// What only bridges need.
+#[cfg(feature = "bridge")]
+impl Flow {
+    /// The oldest message that was sent and is not finished.
+    pub(crate) fn first_sent(&self) -> Option<&Delivery> {
+        self.sent.front()
+    }
+
+    /// The message that was sent under an identifier and is not finished.
+    pub(crate) fn sent(&self, id: PacketId) -> Option<&Delivery> {
+        self.position(id.get()).and_then(|at| self.sent.get(at))
+    }
+
+    /// A QoS 2 message that has no PUBREC yet goes on as one with QoS 1; one that has is finished.
+    pub(crate) fn lower_qos(&mut self, id: PacketId) {
+        let Some(entry) = self.position(id.get()).and_then(|at| self.sent.get_mut(at)) else { return };
+        match entry.out {
+            Out::AwaitPubrec => {
+                entry.out = Out::AwaitPuback;
+                entry.flags = Flags::new(QoS::AtLeastOnce, entry.flags.retain(), entry.flags.shared());
+            }
+            Out::AwaitPubcomp => {
+                self.finish(id, Out::AwaitPubcomp);
+            }
+            Out::Queued | Out::AwaitPuback | Out::Done => {}
         }
     }
 }

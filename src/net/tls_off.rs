@@ -112,24 +112,32 @@ impl TlsStream {
     }
 }
 
-/// TLS of one bridge.
-#[derive(Clone, Debug)]
-pub(super) enum ClientTls {}
+#[cfg(feature = "bridge")]
+pub(super) use client::ClientTls;
 
-/// What [`ClientTls::load`] gives.
-#[derive(Debug)]
-pub(super) struct LoadedClientTls {
-    pub(super) tls: ClientTls,
-    pub(super) notes: Vec<String>,
-}
+/// TLS towards other brokers.
+#[cfg(feature = "bridge")]
+mod client {
+    use super::{TlsError, TlsLoadError, TlsStream};
+    use crate::config::bridge::Tls;
 
-#[cfg_attr(not(feature = "bridge"), allow(dead_code))]
-impl ClientTls {
-    pub(super) fn load(_: &crate::config::bridge::Tls) -> Result<LoadedClientTls, TlsLoadError> {
-        Err(TlsLoadError)
+    /// TLS of one bridge.
+    #[derive(Clone, Debug)]
+    pub(in crate::net) enum ClientTls {}
+
+    /// What [`ClientTls::load`] gives.
+    pub(in crate::net) struct LoadedClientTls {
+        pub(in crate::net) tls: ClientTls,
+        pub(in crate::net) notes: Vec<String>,
     }
 
-    pub(super) fn connect(&self, _: &str) -> Result<TlsStream, TlsError> {
-        match *self {}
+    impl ClientTls {
+        pub(in crate::net) fn load(_: &Tls) -> Result<LoadedClientTls, TlsLoadError> {
+            Err(TlsLoadError)
+        }
+
+        pub(in crate::net) fn connect(&self, _: &str) -> Result<TlsStream, TlsError> {
+            match *self {}
+        }
     }
 }

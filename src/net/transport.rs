@@ -113,6 +113,7 @@ impl Transport {
     }
 
     /// The stages of a connection of ours to a server that speaks TLS.
+    #[cfg_attr(not(feature = "bridge"), allow(dead_code))]
     pub(crate) fn client(tls: TlsStream) -> Box<Transport> {
         let (tls, stage) = (Some(Box::new(tls)), Stage::TlsHandshake);
         Box::new(Transport { stage, tls, ws: None, is_noted: false, ended: None })

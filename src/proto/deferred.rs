@@ -23,25 +23,23 @@ impl Deferrals {
         self.waiting.is_empty()
     }
 
-    /// Sends an acknowledgement of everything decided so far: at once if that is on disk, else in its turn.
-    pub(super) fn acknowledge(&mut self, turn: &mut Turn<'_>, encode: impl FnOnce(&mut Vec<u8>)) {
-        let seq = turn.broker.last_change();
-        if self.is_empty() && turn.broker.is_synced(seq) {
-            let out = turn.out.packet();
-            let before = out.len();
-            encode(out);
-            let len = out.len().saturating_sub(before);
-            turn.out.owe(len);
-            turn.broker.stats.packets_out += 1;
-            return;
-        }
-        let mut bytes = Vec::new();
-        encode(&mut bytes);
+    /// True if an acknowledgement that begins with this byte waits.
+    pub(super) fn holds(&self, first: u8) -> bool {
+        self.waiting.iter().any(|waiting| waiting.bytes.first() == Some(&first))
+    }
+
+    /// True when an acknowledgement of everything decided so far may leave at once.
+    pub(super) fn may_pass(&self, turn: &Turn<'_>) -> bool {
+        self.is_empty() && turn.broker.is_synced(turn.broker.last_change())
+    }
+
+    /// Keeps an acknowledgement of everything decided so far until that is on disk.
+    pub(super) fn wait(&mut self, turn: &mut Turn<'_>, bytes: Vec<u8>) {
         turn.out.owe(bytes.len());
         if self.is_empty() {
             turn.broker.wait_for_sync(turn.conn);
         }
-        self.waiting.push_back(Deferred { seq, bytes });
+        self.waiting.push_back(Deferred { seq: turn.broker.last_change(), bytes });
     }
 
     /// Sends what may leave by now.

@@ -36,10 +36,8 @@ const EXPECTED_REFUSALS: &[(&str, &str)] = &[
     // Its last word is that plugins are not loaded.
     ("ha-addon", "needs persistence, which is not available"),
     ("ha-handmade", "needs persistence, which is not available"),
-    ("bridge-cloud", "needs bridges, which is not available"),
     ("docker-layout", "needs persistence, which is not available"),
     ("uci persistence persistence", "needs persistence, which is not available"),
-    ("uci bridge *", "needs bridges, which is not available"),
 ];
 
 /// The reason why a configuration is refused for now.

@@ -68,15 +68,6 @@ fn contradictions_are_blamed_on_a_line() {
 
 #[test]
 fn the_first_missing_feature_is_told_after_every_other_mistake() {
-    let bridge = "listener 1\nconnection b\naddress a\ntopic a\nbridge_cafile c\nusername u\n";
-    let missing = "Error: The 'connection' option needs bridges, which is not available in this build.\n\
-                   Error found at a.conf:2.";
-    assert_eq!(refusal(bridge), missing);
-    assert_eq!(refusal(format!("{bridge}persistence true")), missing, "the first counts");
-    assert_eq!(
-        refusal(format!("{bridge}threshold x")),
-        "Error: 'threshold' value not a number.\nError found at a.conf:7."
-    );
     for (line, feature) in [("persistence true", "persistence"), ("retained_persistence 1", "persistence")] {
         let name = line.split(' ').next().unwrap_or_default();
         let missing = format!(

@@ -6,7 +6,6 @@
 //! made anew each time, so nobody resumes a session that another authority or list let in.
 
 mod ciphers;
-#[cfg(feature = "bridge")]
 mod client;
 mod error;
 mod keylog;
@@ -32,7 +31,6 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, WantsVerifier, crypto::ring};
 
 pub use crate::config::{TlsOptions, TlsVersion};
-#[cfg(feature = "bridge")]
 pub use client::{ClientTls, ClientTlsError, LoadedClientTls};
 pub use error::{TlsError, TlsLoadError};
 pub use keylog::KeyLogFile;

@@ -108,6 +108,17 @@ impl Side {
     /// Sends an acknowledgement, as soon as what it promises is on disk.
     pub(super) fn reply(&mut self, turn: &mut Turn<'_>, client: &mut Client, packet: PacketType, ack: Ack) {
         let now_ms = turn.now.mono_ms;
-        self.deferrals.acknowledge(turn, |out| client.acknowledge(now_ms, out, packet, ack));
+        if self.deferrals.may_pass(turn) {
+            let out = turn.out.packet();
+            let before = out.len();
+            client.acknowledge(now_ms, out, packet, ack);
+            let len = out.len().saturating_sub(before);
+            turn.out.owe(len);
+            turn.broker.stats.packets_out = turn.broker.stats.packets_out.saturating_add(1);
+        } else {
+            let mut bytes = Vec::new();
+            client.acknowledge(now_ms, &mut bytes, packet, ack);
+            self.deferrals.wait(turn, bytes);
+        }
     }
 }

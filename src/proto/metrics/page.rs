@@ -116,7 +116,10 @@ mod tests {
 
     #[test]
     fn a_port_comes_once() {
-        let figures = LoopFigures { listeners: vec![(1883, 1), (9234, 4), (1883, 2), (1, u32::MAX), (1, 5)] };
+        let figures = LoopFigures {
+            listeners: vec![(1883, 1), (9234, 4), (1883, 2), (1, u32::MAX), (1, 5)],
+            ..LoopFigures::default()
+        };
         assert_eq!(by_port(&figures), [(1883, 3), (9234, 4), (1, u32::MAX)]);
     }
 
