@@ -96,9 +96,8 @@ fn nats_loses_a_node_and_no_message() {
             cluster.kill(node);
             let mark = publisher.acknowledged();
             wait(mark + more);
-            let back = state.wait_for("link/state", LIMIT, |seen| {
-                seen.iter().filter(|state| state.payload == b"1").count() > ups
-            });
+            let back = state
+                .wait_for("link/state", LIMIT, |seen| seen.iter().filter(|state| state.payload == b"1").count() > ups);
             // With `round_robin false` the second node is left for the first as soon as that is there.
             assert!(back, "no node after round {round}: {:?}", state.arrivals("link/state"));
             cluster.restart(node);

@@ -16,10 +16,13 @@ mod rng;
 #[path = "../it/tokens.rs"]
 mod tokens;
 
+mod bad_links;
 mod clusters;
 mod cuts;
 mod dns;
 mod engines;
+mod fake;
+mod hostile;
 mod latency;
 mod namespace;
 mod proxy;

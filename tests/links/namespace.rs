@@ -64,8 +64,7 @@ impl Namespace {
     /// A TAP device inside with this address (`10.1.2.3/24`), up; frames are read from and written to the file.
     pub(crate) fn tap(&self, address: &str) -> io::Result<File> {
         self.run(|| {
-            let file =
-                OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
+            let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
             attach(&file, "tap0")?;
             ip(&["addr", "add", address, "dev", "tap0"])?;
             ip(&["link", "set", "tap0", "up"])?;

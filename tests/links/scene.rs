@@ -57,8 +57,8 @@ pub(crate) struct Plan {
     pub(crate) remote: Kind,
     /// `bridge_protocol_version`.
     pub(crate) version: &'static str,
-    /// Further lines for the bridging broker, before `connection`.
-    pub(crate) local_lines: &'static str,
+    /// Messages that the bridging broker keeps for the bridge: `max_queued_messages`.
+    pub(crate) queue: u32,
 }
 
 /// A directory that is removed when dropped.
@@ -100,10 +100,10 @@ impl Scene {
         names.set(PEER, Answer::Is(address(host).0));
         let proxy = Proxy::start(address(host).1, remote.addr());
         let lines = format!(
-            "max_queued_messages 100000\n{}\nconnection link\naddress {PEER}:{PORT}\nbridge_protocol_version {}\n\
+            "max_queued_messages {}\nconnection link\naddress {PEER}:{PORT}\nbridge_protocol_version {}\n\
              topic out/# out 2\ntopic in/# in 2\nrestart_timeout 1\nkeepalive_interval 5\ncleansession false\n\
              remote_clientid edge\n{}",
-            plan.local_lines,
+            plan.queue,
             plan.version,
             // Else a session of version 5 ends with its connection, and what is on its way is lost.
             if plan.version == "mqttv50" && !program().starts_with("/usr") {

@@ -227,6 +227,13 @@ impl Collector {
         self.lock().by_topic.get(topic).cloned().unwrap_or_default()
     }
 
+    /// The topics on which anything came, in order.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        let mut topics: Vec<String> = self.lock().by_topic.keys().cloned().collect();
+        topics.sort_unstable();
+        topics
+    }
+
     /// Waits until the messages of the topic are as wanted; false when the time is up.
     pub(crate) fn wait_for(&self, topic: &str, limit: Duration, is: impl Fn(&[Arrival]) -> bool) -> bool {
         self.wait(|received| is(received.by_topic.get(topic).map_or(&[], Vec::as_slice)), limit).is_some()
