@@ -158,16 +158,15 @@ fn run(test: &str, plan: &Plan, seed: u64, count: usize) {
         scene.proxy.set_frozen(true);
         thread::sleep(Duration::from_secs(2));
         scene.proxy.set_frozen(false);
-        let tallies = load.finish();
-        assert_eq!(scene.states().len(), before, "{:?}", scene.states());
+        let tallies = load.finish(if plan.queue == LITTLE { Duration::from_secs(5) } else { LIMIT });
+        // With a queue that is too short, what came in that time may have been too much for one connection.
+        assert!(plan.queue == LITTLE || scene.states().len() == before, "{:?}", scene.states());
         for tally in &tallies {
             println!("{tally:?}");
-            // With a queue that is too short some have to be lost, but not the order and nothing twice.
-            assert_eq!(
-                tally.lost > 0,
-                plan.queue == LITTLE && tally.topic.starts_with("out"),
-                "seed {seed}: {tally:?}"
-            );
+            // With queues that are too short some have to be lost, but not the order, and nothing comes twice. What comes
+            // from the other broker has to pass the queue of a local client, which is as short.
+            let loses = plan.queue == LITTLE;
+            assert!(if loses { tally.lost > 0 || tally.topic.starts_with("in") } else { tally.lost == 0 }, "{tally:?}");
             assert!(tally.qos < 2 || tally.twice == 0, "seed {seed}: {tally:?}");
             assert!(tally.late == 0 || !ours(), "seed {seed}: {tally:?}");
         }
@@ -210,4 +209,32 @@ fn cuts_to_our_broker() {
 fn cuts_with_a_full_queue() {
     let plan = Plan { remote: Kind::Ours, version: "mqttv311", queue: LITTLE };
     run("cuts with a full queue", &plan, 3, cuts());
+}
+
+#[test]
+fn a_backlog_of_qos_2_that_is_longer_than_the_queue() {
+    // Before version 5 the other broker may have all of it in flight at once.
+    let test = "a long backlog";
+    let Some(inside) = Namespace::new(test) else { return };
+    inside.run(|| {
+        let scene = Scene::start(&Plan { remote: Kind::Ours, version: "mqttv311", queue: LITTLE });
+        // QoS 0, because this client has no longer queue either.
+        let near = Collector::start(&scene.near, "near", "in/#", 0);
+        let begin = Instant::now();
+        scene.proxy.refuse();
+        scene.proxy.reset();
+        scene.wait_for_state(b"0", begin, NOTICED);
+        let publisher = Publisher::start(&scene.far, "in/two", 2, Duration::from_millis(1), 0);
+        while publisher.acknowledged() < 1000 {
+            thread::park_timeout(Duration::from_millis(5));
+        }
+        let sent = publisher.finish(LIMIT);
+        scene.listen();
+        let counts = near.counts("in/two", sent, LIMIT);
+        let lost = counts.iter().filter(|count| **count == 0).count();
+        assert_eq!((lost, counts.iter().max()), (0, Some(&1)), "of {sent}");
+        assert!(near.arrivals("in/two").is_sorted_by_key(|arrival| arrival.number()), "in another order");
+        let connections = scene.states().iter().filter(|(_, value)| *value == b'1').count();
+        println!("{sent} messages in {connections} connections");
+    });
 }

@@ -234,13 +234,13 @@ impl Load {
         self.streams.iter().map(|(.., publisher)| publisher.acknowledged()).sum()
     }
 
-    /// Ends the load and waits for all that is still under way.
-    pub(crate) fn finish(self) -> Vec<Tally> {
+    /// Ends the load and waits so long for all that is still under way.
+    pub(crate) fn finish(self, limit: Duration) -> Vec<Tally> {
         self.streams.iter().for_each(|(.., publisher)| publisher.stop());
         let tally = |(topic, qos, publisher): &(&'static str, u8, Publisher)| {
             let sent = publisher.finish(LIMIT);
             let collector = if topic.starts_with("out") { &self.far } else { &self.near };
-            let counts = collector.counts(topic, sent, LIMIT);
+            let counts = collector.counts(topic, sent, limit);
             let (mut late, mut highest, mut seen) = (0, 0, vec![false; counts.len()]);
             for number in collector.arrivals(topic).iter().filter_map(Arrival::number) {
                 if !std::mem::replace(&mut seen[number], true) {
