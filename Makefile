@@ -12,10 +12,11 @@ DESTDIR ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 BROKER := $(TARGET)/release/mosquitto
 # Features of a build, for example `make FEATURES=sys-tree` or, for the smallest, `make FEATURES=`.
-TOOLS := mosquitto_passwd
+SN_TOOLS := mosquitto_sn_pub mosquitto_sn_sub
+TOOLS := mosquitto_passwd $(SN_TOOLS)
 ifdef FEATURES
 FEATURE_FLAGS := --no-default-features --features "$(FEATURES)"
-TOOLS := $(if $(filter tools,$(FEATURES)),$(TOOLS))
+TOOLS := $(if $(filter tools,$(FEATURES)),mosquitto_passwd $(if $(filter mqttsn,$(FEATURES)),$(SN_TOOLS)))
 else ifeq ($(origin FEATURES),command line)
 FEATURE_FLAGS := --no-default-features
 TOOLS :=
@@ -50,7 +51,7 @@ features:
 
 # Memory and processor time beside /usr/sbin/mosquitto; BENCH_QUICK=1 for a short look.
 bench:
-	$(CARGO) bench --locked --bench compare --bench idle
+	$(CARGO) bench --locked --bench compare --bench idle --bench tls
 
 # The simulation with many seeds, many questions about access to Debian's broker, then the tests over and over; ROUNDS says
 # how often. `make soak ROUNDS=1000` over night.
@@ -63,7 +64,8 @@ soak:
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done
 
 # Coverage-guided fuzzing with cargo-fuzz and a nightly compiler: `make fuzz FUZZ=server SECONDS=600`. Targets: server,
-# packet_v5, packet_v3, frames, config, acl, access, metrics, tls, upgrade, websocket, db. What is found stays in
+# packet_v5, packet_v3, frames, config, acl, access, metrics, tls, proxy, upgrade,
+# websocket, db. What is found stays in
 # tests/fuzz/corpus and tests/fuzz/artifacts.
 FUZZ ?= server
 SECONDS ?= 60

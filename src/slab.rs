@@ -9,6 +9,8 @@ const CHUNK: usize = 64;
 /// Slots that are kept however few are in use.
 const KEPT: usize = 16 * CHUNK;
 const NO_FREE: u32 = u32::MAX;
+/// The place of an entry that has retired.
+const HELD: u32 = u32::MAX - 1;
 
 /// A key: a 22-bit index and a 10-bit generation.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -207,6 +209,31 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    /// As [`Slab::remove`], but nobody gets the index before [`Slab::release`]: for an entry that others still refer to.
+    pub fn retire(&mut self, key: Key) -> Option<T> {
+        self.get(key)?;
+        let index = key.index() as usize;
+        let slot = &mut self.chunks[index / CHUNK][index % CHUNK];
+        let Slot::Taken(value) = std::mem::replace(slot, Slot::Free { next: HELD }) else { return None };
+        let generation = &mut self.generations[index];
+        *generation = (*generation + 1) & GENERATION_MASK;
+        self.len -= 1;
+        Some(value)
+    }
+
+    /// Gives the index of an entry that has retired away. Does nothing when it has not.
+    pub fn release(&mut self, key: Key) {
+        let index = key.index();
+        let slot = self.chunks.get_mut(index as usize / CHUNK).and_then(|chunk| chunk.get_mut(index as usize % CHUNK));
+        let Some(slot @ Slot::Free { next: HELD }) = slot else { return };
+        *slot = Slot::Free { next: self.first_free };
+        self.first_free = index;
+        self.used[index as usize / CHUNK] -= 1;
+        if self.len < self.sparse_below {
+            self.give_back();
+        }
+    }
+
     /// Every entry with its key, in the order of the indices.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         let slots =
@@ -308,6 +335,29 @@ mod tests {
                 assert_eq!(slab.remove(*key), Some(i));
             }
         }
+    }
+
+    #[test]
+    fn the_place_of_a_retired_entry_is_free_only_after_its_release() {
+        let mut slab = Slab::new();
+        let keys: Vec<Key> = (0..20 * CHUNK).map(|i| slab.insert(i).unwrap()).collect();
+        assert_eq!((slab.retire(keys[0]), slab.retire(keys[0]), slab.remove(keys[0])), (Some(0), None, None));
+        assert!(slab.get(keys[0]).is_none() && slab.len() == 20 * CHUNK - 1 && slab.iter().count() == slab.len());
+        assert_ne!(slab.insert(7).unwrap().index(), 0);
+        // Nor does its chunk go back.
+        for key in &keys[1..] {
+            assert!(slab.remove(*key).is_some());
+        }
+        assert!(!slab.chunks[0].is_empty());
+        slab.release(keys[1]);
+        slab.release(keys[0]);
+        slab.release(keys[0]);
+        let again: Vec<Key> = (0..20 * CHUNK).map(|i| slab.insert(i).unwrap()).collect();
+        assert_eq!(again.iter().filter(|key| key.index() == 0).count(), 1);
+        assert!(again.iter().all(|key| *key != keys[0]) && slab.get(keys[0]).is_none());
+        let mut indices: Vec<u32> = slab.keys().iter().map(|key| key.index()).collect();
+        indices.dedup();
+        assert_eq!(indices.len(), slab.len());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use log::{error, info, warn};
 
 use crate::cli::{self, Action, Arguments, CliError};
 use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES, Sources};
-use crate::net::{AccessError, EventLoop, ListenError, OpenError, TlsFileError, check_tls};
+use crate::net::{AccessError, EventLoop, ListenError, OpenError, TlsFileError, check_access, check_tls};
 use crate::os::errors::describe;
 use crate::os::notify::Notifier;
 use crate::os::pidfile::PidFile;
@@ -146,9 +146,10 @@ pub fn main(args: &[OsString]) -> i32 {
     }
 }
 
-/// Reads the configuration and what it names for TLS.
+/// Reads the configuration and the files it names for access and TLS.
 fn test_config(arguments: &Arguments) -> Result<(), StartError> {
     let config = read_config(&sources(arguments))?;
+    check_access(&config).map_err(StartError::Access)?;
     check_tls(&config).map_err(StartError::Tls)?;
     info!("Configuration file is OK.");
     Ok(())

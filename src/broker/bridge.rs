@@ -209,6 +209,3 @@ impl Flow {
         Some((PacketId::new(first.id)?, first.msg.clone(), first.flags.qos()))
     }
 }
-
-#[cfg(test)]
-mod tests;

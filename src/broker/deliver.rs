@@ -6,6 +6,7 @@ use super::changes::Change;
 use super::inflight::{Delivery, Flags, Out};
 use super::message::{Msg, NewMessage, Source};
 use super::session::{Attachment, Session, Sessions};
+use super::snapshot::Storage;
 use super::stats::Stats;
 use super::subs::{Match, Sink, Subs};
 use super::{Broker, ConnId, SessionId};
@@ -34,10 +35,7 @@ pub(crate) struct Router<'a> {
     /// Whether reading has to be checked at all.
     restricted: bool,
     sessions: &'a mut Sessions,
-    settings: &'a Global,
-    stats: &'a mut Stats,
-    dirty: &'a mut Vec<ConnId>,
-    pressure: &'a mut u32,
+    queues: Queues<'a>,
     msg: &'a Msg,
     /// Taken out once for all deliveries.
     topic: &'a str,
@@ -53,10 +51,8 @@ impl Sink for Router<'_> {
             return;
         }
         let Some(session) = self.sessions.get_mut(sub.session) else { return };
-        if !self.settings.allow_duplicate_messages
-            && !self.settings.strict_conformance
-            && session.version < ProtocolVersion::V5
-        {
+        let settings = self.queues.settings;
+        if !settings.allow_duplicate_messages && !settings.strict_conformance && session.version < ProtocolVersion::V5 {
             if session.stamp == self.stamp {
                 return;
             }
@@ -65,15 +61,15 @@ impl Sink for Router<'_> {
         if self.restricted && !session.may(self.access, self.topic, Right::Read) {
             return;
         }
-        let delivery = delivery(self.settings, self.msg, sub, false);
-        enqueue(self.settings, self.stats, self.dirty, self.pressure, session, delivery);
+        self.queues.push(sub.session, session, delivery(settings, self.msg, sub, false));
     }
 
     fn offer(&mut self, sub: &Match, online: bool) -> bool {
         self.matched = true;
-        let delivery = delivery(self.settings, self.msg, sub, true);
+        let settings = self.queues.settings;
+        let delivery = delivery(settings, self.msg, sub, true);
         // Nobody keeps a QoS 0 message for an absent member, so it is better lost than taking the turn of a present one.
-        if !online && delivery.flags.qos() == QoS::AtMostOnce && !self.settings.queue_qos0_messages {
+        if !online && delivery.flags.qos() == QoS::AtMostOnce && !settings.queue_qos0_messages {
             return false;
         }
         let Some(session) = self.sessions.get_mut(sub.session) else { return false };
@@ -81,8 +77,17 @@ impl Sink for Router<'_> {
         if self.restricted && !session.may(self.access, self.topic, Right::Read) {
             return false;
         }
-        enqueue(self.settings, self.stats, self.dirty, self.pressure, session, delivery)
+        self.queues.push(sub.session, session, delivery)
     }
+}
+
+/// What it takes to append to the queues of sessions.
+struct Queues<'a> {
+    settings: &'a Global,
+    stats: &'a mut Stats,
+    storage: &'a mut Storage,
+    dirty: &'a mut Vec<ConnId>,
+    pressure: &'a mut u32,
 }
 
 fn delivery(settings: &Global, msg: &Msg, sub: &Match, shared: bool) -> Delivery {
@@ -98,41 +103,40 @@ pub(crate) fn granted(settings: &Global, subscription: QoS, msg: &Msg) -> QoS {
     if upgrade { subscription } else { subscription.min(msg.qos()) }
 }
 
-/// Appends to a session's queue, or drops the newest when a limit is reached, as C Mosquitto does.
-fn enqueue(
-    settings: &Global,
-    stats: &mut Stats,
-    dirty: &mut Vec<ConnId>,
-    pressure: &mut u32,
-    session: &mut Session,
-    delivery: Delivery,
-) -> bool {
-    let online = match session.attachment {
-        Attachment::WillOnly => return false,
-        Attachment::Offline => false,
-        Attachment::Online(_) => true,
-    };
-    let qos0 = delivery.flags.qos() == QoS::AtMostOnce;
-    if qos0 && !online && !settings.queue_qos0_messages && !session.keeps_qos0 {
-        return false;
-    }
-    let express = qos0 && online;
-    if !has_room(settings, session, express) {
-        stats.dropped += 1;
-        if !session.drop_noted {
-            session.drop_noted = true;
-            notice!("Outgoing messages are being dropped for client {}.", session.client_id());
+impl Queues<'_> {
+    /// Appends to a session's queue, or drops the newest when a limit is reached, as C Mosquitto does.
+    fn push(&mut self, id: SessionId, session: &mut Session, delivery: Delivery) -> bool {
+        let online = match session.attachment {
+            Attachment::WillOnly => return false,
+            Attachment::Offline => false,
+            Attachment::Online(_) => true,
+        };
+        let qos0 = delivery.flags.qos() == QoS::AtMostOnce;
+        if qos0 && !online && !self.settings.queue_qos0_messages && !session.keeps_qos0 {
+            return false;
         }
-        return false;
+        let express = qos0 && online;
+        if !has_room(self.settings, session, express) {
+            self.stats.dropped += 1;
+            if !session.drop_noted {
+                session.drop_noted = true;
+                notice!("Outgoing messages are being dropped for client {}.", session.client_id());
+            }
+            return false;
+        }
+        // Else it is only for this connection.
+        if !express || session.flow.as_ref().is_some_and(|flow| !flow.takes_express()) {
+            self.storage.queueing(id, session);
+        }
+        let flow = session.flow_mut();
+        flow.push(delivery, express);
+        if online {
+            let len = if express && flow.takes_express() { flow.queued_qos0() } else { flow.queued() };
+            *self.pressure = self.pressure.saturating_add(pressure_of(self.settings, len));
+        }
+        mark_dirty(self.dirty, session);
+        true
     }
-    let flow = session.flow_mut();
-    flow.push(delivery, express);
-    if online {
-        let len = if express && flow.takes_express() { flow.queued_qos0() } else { flow.queued() };
-        *pressure = pressure.saturating_add(pressure_of(settings, len));
-    }
-    mark_dirty(dirty, session);
-    true
 }
 
 fn has_room(settings: &Global, session: &Session, express: bool) -> bool {
@@ -176,13 +180,12 @@ impl Broker {
     /// The subscription table and a router for `msg`, side by side.
     pub(crate) fn router<'a>(&'a mut self, msg: &'a Msg, from: Option<SessionId>) -> (&'a mut Subs, Router<'a>) {
         self.publish_stamp = self.publish_stamp.wrapping_add(1).max(1);
-        let Broker { access, subs, sessions, settings, stats, dirty, pressure, publish_stamp, .. } = self;
+        let Broker { access, subs, sessions, settings, stats, storage, dirty, pressure, publish_stamp, .. } = self;
         let (restricted, stamp) = (access.restricts(), *publish_stamp);
         let topic = msg.topic();
         let matched = false;
-        let router =
-            Router { access, restricted, sessions, settings, stats, dirty, pressure, msg, topic, from, stamp, matched };
-        (subs, router)
+        let queues = Queues { settings, stats, storage, dirty, pressure };
+        (subs, Router { access, restricted, sessions, queues, msg, topic, from, stamp, matched })
     }
 
     /// Whether the client of a session may do this with a topic, mount point included.
@@ -194,7 +197,9 @@ impl Broker {
     /// The message that the client of a session publishes. `None` as for [`Msg::new`].
     #[must_use]
     pub fn message(&self, now: Now, from: SessionId, new: &NewMessage<'_>) -> Option<Msg> {
-        let wanted = self.settings.check_retain_source && new.retain;
+        // The database has a place for it.
+        let stored = self.settings.persistence && (new.retain || new.qos != QoS::AtMostOnce);
+        let wanted = stored || (self.settings.check_retain_source && new.retain);
         let session = if wanted { self.sessions.get(from) } else { None };
         let source = session.map(|session| Source {
             client_id: session.client_id(),
@@ -208,6 +213,7 @@ impl Broker {
     /// is the session that published it, for no-local; `None` for wills and the broker's own messages.
     pub fn publish(&mut self, now: Now, from: Option<SessionId>, msg: &Msg) -> Published {
         if msg.retain() {
+            self.storage.before_retained(msg.topic(), &self.retained);
             if msg.payload_len() == 0 {
                 self.retained.remove(msg.topic());
             } else if !msg.expired(now) {
@@ -233,6 +239,7 @@ impl Broker {
         }
         let flags = Flags::new(QoS::AtMostOnce, false, false);
         let delivery = Delivery { msg: Some(msg), sub_id: 0, id: 0, out: Out::Queued, flags };
-        enqueue(&self.settings, &mut self.stats, &mut self.dirty, &mut self.pressure, session, delivery);
+        let Broker { settings, stats, storage, dirty, pressure, .. } = self;
+        Queues { settings, stats, storage, dirty, pressure }.push(id, session, delivery);
     }
 }

@@ -7,11 +7,15 @@
 //!
 //! Incoming QoS 2 messages are stored until PUBREL and only then routed [MQTT-4.3.3].
 
+mod stored;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use super::message::Msg;
 use super::retain::Cursor;
 use crate::wire::{PacketId, QoS};
+
+pub(crate) use stored::EntryCursor;
 
 /// Messages in flight that may be searched one by one for a packet identifier.
 const SEARCHED: usize = 1024;

@@ -15,6 +15,9 @@ use crate::wire::ProtocolVersion;
 
 /// At most this many sessions are ended in one turn, so that a thousand of them expiring together stop nobody else.
 const TIMERS_PER_TURN: usize = 256;
+/// Subscriptions of a session that ends which go at once, and of all that have ended in one turn: as many as can come.
+const SUBSCRIPTIONS_AT_ONCE: u32 = 64;
+const SUBSCRIPTIONS_PER_TURN: u32 = 8192;
 /// Retained messages looked at in one turn by the sweep for expired ones.
 const SWEEP_PER_TURN: u32 = 2000;
 /// Copies of one message, from several groups, that are passed on when a session ends.
@@ -130,6 +133,18 @@ impl Broker {
         let own = request.rules == RulesId::BRIDGE;
         let expiry_s = if own { request.expiry_s } else { self.capped_expiry(request.expiry_s) };
         let Some(session) = self.sessions.get_mut(id) else { return Err(ConnectRefused::TooManyClients) };
+        match resumed {
+            Some(_) => self.storage.before_all(id, session, &self.subs),
+            None => self.storage.inserted(id),
+        }
+        if expiry_s != 0 {
+            self.storage.count_only();
+        }
+        // Of a session that is to stay for ever, a snapshot does not tell who is there.
+        let same = (session.expiry_s, session.listener_port, session.username());
+        if same != (NEVER, request.listener_port, request.username) || expiry_s != NEVER {
+            self.storage.alter_if(session.expiry_s != 0 || expiry_s != 0);
+        }
         session.attachment = Attachment::Online(request.conn);
         session.since_s = seconds(now);
         session.expiry_s = expiry_s;
@@ -171,6 +186,7 @@ impl Broker {
     fn take_over(&mut self, now: Now, id: SessionId, clean_start: bool) -> Option<SessionId> {
         let session = self.sessions.get_mut(id)?;
         let will = session.take_will();
+        self.storage.before_all(id, session, &self.subs);
         let online = session.online();
         let ends = match session.attachment {
             Attachment::Online(_) => clean_start || session.expiry_s == 0,
@@ -201,6 +217,9 @@ impl Broker {
     pub fn disconnect(&mut self, now: Now, id: SessionId, conn: ConnId, ending: Ending) {
         let expiry = ending.expiry_s.map(|s| self.capped_expiry(s));
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn() == Some(conn)) else { return };
+        self.storage.before_all(id, session, &self.subs);
+        let forever = session.expiry_s == NEVER && expiry.unwrap_or(NEVER) == NEVER;
+        self.storage.alter_if(session.lasts() && !forever);
         session.attachment = Attachment::Offline;
         session.since_s = seconds(now);
         session.dirty = false;
@@ -261,7 +280,10 @@ impl Broker {
     /// Removes a session and all it has; shared messages it left unacknowledged go to another member.
     pub(crate) fn end_session(&mut self, id: SessionId) {
         self.empty_session(id);
-        let Some(session) = self.sessions.remove(id) else { return };
+        // While subscriptions still name it, no other session may have its id.
+        let is_named = self.leaving.iter().any(|(leaving, _)| *leaving == id);
+        let removed = if is_named { self.sessions.retire(id) } else { self.sessions.remove(id) };
+        let Some(session) = removed else { return };
         if session.timer_ms != 0 {
             self.forsake_timer();
         }
@@ -278,6 +300,8 @@ impl Broker {
 
     fn empty_session(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
+        self.storage.before_all(id, session, &self.subs);
+        self.storage.alter_if(session.lasts());
         let flow = session.flow.take();
         if session.expiry_s != 0 {
             let client_id = session.client_id();
@@ -301,14 +325,35 @@ impl Broker {
             }
             last = Some(msg);
         }
-        self.subs.remove_all(id, &mut list);
+        self.subs.remove_some(id, &mut list, SUBSCRIPTIONS_AT_ONCE);
+        if !list.is_empty() {
+            self.leaving.push_back((id, list));
+        }
+    }
+
+    /// Removes some of what sessions that have ended still have in the table: one may have had a million subscriptions.
+    fn let_leave(&mut self) {
+        let mut most = SUBSCRIPTIONS_PER_TURN;
+        while let Some((id, list)) = self.leaving.front_mut() {
+            most = most.saturating_sub(self.subs.remove_some(*id, list, most));
+            if !list.is_empty() {
+                return;
+            }
+            self.sessions.release(*id);
+            self.leaving.pop_front();
+        }
+        self.leaving.shrink_to(64);
     }
 
     /// The earliest deadline of sessions and sweeps; may be early, never late.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         let sweep = (self.sweep.interval_ms != 0).then_some(self.sweep.due_ms);
-        [self.timers.next_deadline(), sweep, self.sys.next_deadline(&self.settings)].into_iter().flatten().min()
+        let leaving = (!self.leaving.is_empty()).then_some(0);
+        [leaving, self.timers.next_deadline(), sweep, self.sys.next_deadline(&self.settings)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due: wills, expired sessions, the sweep of expired retained messages, `$SYS`.
@@ -324,10 +369,17 @@ impl Broker {
                 _ => self.timers.dropped_stale(),
             }
         }
+        self.let_leave();
         self.sweep_retained(now);
-        if self.sys.next_deadline(&self.settings).is_some_and(|due| due <= now.mono_ms) {
+        if self.is_sys_due(now) {
             self.publish_sys(now);
         }
+    }
+
+    /// True when [`Broker::on_timers`] will publish `$SYS`, for which the gauges of the sockets have to be up to date.
+    #[must_use]
+    pub fn is_sys_due(&self, now: Now) -> bool {
+        self.sys.next_deadline(&self.settings).is_some_and(|due| due <= now.mono_ms)
     }
 
     fn session_due(&mut self, now: Now, id: SessionId) {
@@ -386,7 +438,7 @@ impl Broker {
         let mut budget = SWEEP_PER_TURN;
         loop {
             match self.retained.sweep(now, &mut self.sweep.cursor, &mut budget) {
-                Step::Hit(_) => {}
+                Step::Hit(_) => self.storage.alter(),
                 Step::OutOfBudget => break,
                 Step::Done => {
                     self.sweep.cursor = Cursor::default();

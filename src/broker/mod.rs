@@ -9,15 +9,19 @@ pub mod changes;
 mod clients;
 mod deliver;
 pub mod figures;
+mod index;
 mod inflight;
 mod lifecycle;
 pub mod memory;
 pub mod message;
 mod outgoing;
+mod restore;
 pub mod retain;
 mod session;
 mod settings;
+mod snapshot;
 pub mod stats;
+pub mod stored;
 pub mod subs;
 mod subscribe;
 #[cfg(feature = "sys-tree")]
@@ -43,8 +47,9 @@ use auth::login::{Check, Logins};
 use changes::{ChangeSeq, Changes};
 use retain::Retained;
 use session::Sessions;
+use snapshot::Storage;
 use stats::Stats;
-use subs::Subs;
+use subs::{SubList, Subs};
 use sys::Sys;
 
 #[cfg(feature = "bridge")]
@@ -55,6 +60,7 @@ pub use inflight::Acked;
 pub use lifecycle::{ConnectRefused, ConnectRequest, Connected, Ending};
 pub use outgoing::{Outgoing, Pulled, Received};
 pub use session::NEVER;
+pub use snapshot::SnapshotState;
 pub use subscribe::{SubscribeRefused, SubscribeRequest};
 
 /// A session, until it ends.
@@ -108,6 +114,8 @@ pub struct Broker {
     pub(crate) settings: Global,
     sessions: Sessions,
     subs: Subs,
+    /// What sessions that have ended still have in the table of subscriptions.
+    leaving: VecDeque<(SessionId, SubList)>,
     retained: Retained,
     timers: Timers,
     access: Access,
@@ -116,6 +124,7 @@ pub struct Broker {
     /// Counters, which the connections add to.
     pub stats: Stats,
     changes: Changes,
+    storage: Storage,
     /// Connections whose acknowledgements wait for storage.
     waiting: Vec<ConnId>,
     dirty: Vec<ConnId>,
@@ -144,12 +153,14 @@ impl Broker {
             settings,
             sessions: Sessions::new(hash_keys),
             subs: Subs::new(hash_keys),
+            leaving: VecDeque::new(),
             retained: Retained::default(),
             timers: Timers::default(),
             access: Access::default(),
             logins: Logins::new(hash_keys),
             stats: Stats::default(),
             changes: Changes::default(),
+            storage: Storage::default(),
             waiting: Vec::new(),
             dirty: Vec::new(),
             pressure: 0,

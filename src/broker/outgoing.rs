@@ -65,10 +65,14 @@ impl Broker {
     /// The next thing to send to the session's client, and the record that it was sent. `budget` is charged for look-ups of
     /// retained messages, and for messages that have to be checked again because the rules of access or the user changed.
     pub fn pull(&mut self, now: Now, id: SessionId, budget: &mut u32) -> Pulled {
-        let Broker { access, changes, sessions, settings, retained, .. } = self;
+        let Broker { access, changes, storage, sessions, settings, retained, .. } = self;
         let Some(session) = sessions.get_mut(id) else { return Pulled::Empty };
         let (window, max_bytes) = (session.window(settings), u64::from(settings.max_inflight_bytes));
         let lasting = session.expiry_s != 0;
+        if lasting && session.flow.as_ref().is_some_and(|flow| flow.has_lasting_output()) {
+            storage.before_session(id, session);
+            storage.alter();
+        }
         let (Some(flow), last_id, client) = session.sending() else { return Pulled::Empty };
         let may_read = |msg: &Msg| !access.restricts() || client.may(access, msg.topic(), Right::Read);
         while let Some(again) = flow.next_resend(window) {
@@ -181,9 +185,14 @@ impl Broker {
 
     fn acknowledge(&mut self, id: SessionId, packet: PacketId, what: impl FnOnce(&mut Flow) -> Acked) -> Acked {
         let Some(session) = self.sessions.get_mut(id) else { return Acked::Unknown };
+        self.storage.before_session(id, session);
+        let lasting = session.lasts();
         let Some(flow) = &mut session.flow else { return Acked::Unknown };
         let acked = what(flow);
         if acked == Acked::Done {
+            if lasting {
+                self.storage.count();
+            }
             if !flow.is_empty() {
                 mark_dirty(&mut self.dirty, session);
             }
@@ -233,7 +242,9 @@ impl Broker {
                 return Received::Full;
             }
         }
+        self.storage.before_session(id, session);
         if session.expiry_s != 0 {
+            self.storage.count();
             let msg = &msg;
             self.changes.record(|| Change::Stored { session: id, id: packet, msg: msg.clone() });
         }
@@ -256,8 +267,10 @@ impl Broker {
     /// PUBREL from the client: the stored message is routed now. `None` for an unknown packet identifier.
     pub fn release(&mut self, now: Now, id: SessionId, packet: PacketId) -> Option<Published> {
         let session = self.sessions.get_mut(id)?;
+        self.storage.before_session(id, session);
         let msg = session.flow.as_mut()?.release(packet)?;
         if session.expiry_s != 0 {
+            self.storage.alter();
             self.changes.record(|| Change::Acknowledged { session: id, id: packet });
         }
         // The rules, or the user, may be others than when it came.
@@ -270,9 +283,11 @@ impl Broker {
     /// Forgets a QoS 2 message that was accepted, since its publisher may not publish it any more and is told so.
     pub fn forget_qos2(&mut self, id: SessionId, packet: PacketId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
+        self.storage.before_session(id, session);
         let lasting = session.expiry_s != 0;
         let forgotten = session.flow.as_mut().and_then(|flow| flow.release(packet));
         if lasting && forgotten.is_some() {
+            self.storage.alter();
             self.changes.record(|| Change::Acknowledged { session: id, id: packet });
         }
     }
@@ -281,6 +296,11 @@ impl Broker {
     pub fn next_withheld(&mut self, id: SessionId) -> Option<PacketId> {
         let session = self.sessions.get_mut(id)?;
         let window = session.inbound_window(&self.settings);
+        if session.flow.as_ref()?.withheld() == 0 {
+            return None;
+        }
+        self.storage.before_session(id, session);
+        self.storage.alter_if(session.lasts());
         let flow = session.flow.as_mut()?;
         if window != 0 && flow.inbound_acked() >= window { None } else { flow.next_withheld() }
     }

@@ -128,6 +128,12 @@ impl Retained {
         self.messages.iter().map(|entry| &entry.0)
     }
 
+    /// The messages behind a topic, or all of them, in the order of the topics.
+    pub fn behind(&self, topic: Option<&str>) -> impl Iterator<Item = &Msg> {
+        let from = topic.map_or(Unbounded, Excluded);
+        self.messages.range::<str, _>((from, Unbounded)).map(|entry| &entry.0)
+    }
+
     /// The next message whose topic matches the filter, in the order of the topics. Each look-up takes 1 of `budget`,
     /// also those that only skip topics. The store may change between the calls: a topic that stays in it is given
     /// exactly once. Whether a message expired is left to the caller.

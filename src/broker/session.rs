@@ -1,13 +1,13 @@
 //! Sessions: keyed by client id, outliving the connection. This file owns the table of sessions and what one session is;
 //! what happens to sessions over time stands in `lifecycle`.
 
-use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 
 use super::auth::access::{Access, RulesId};
 use super::auth::acl::{Right, Who};
 use super::auth::login::Proof;
+use super::index::Index;
 use super::inflight::Flow;
 use super::subs::SubList;
 use super::will::Will;
@@ -110,6 +110,11 @@ impl Session {
         self.conn().is_some()
     }
 
+    /// Whether it outlives its connection: what is stored, and what changes of it are recorded.
+    pub(crate) fn lasts(&self) -> bool {
+        self.expiry_s != 0 && self.attachment != Attachment::WillOnly
+    }
+
     pub(crate) fn username(&self) -> Option<&str> {
         self.details.as_ref()?.username.as_deref()
     }
@@ -167,13 +172,13 @@ impl Session {
 /// All sessions and the one map from client id to session.
 pub(crate) struct Sessions {
     slab: Slab<Session>,
-    by_client_id: HashTable<SessionId>,
+    by_client_id: Index<SessionId>,
     hash_keys: [u64; 2],
 }
 
 impl Sessions {
     pub(crate) fn new(hash_keys: [u64; 2]) -> Sessions {
-        Sessions { slab: Slab::new(), by_client_id: HashTable::new(), hash_keys }
+        Sessions { slab: Slab::new(), by_client_id: Index::default(), hash_keys }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -190,9 +195,7 @@ impl Sessions {
 
     pub(crate) fn find(&self, client_id: &str) -> Option<SessionId> {
         let hash = hash(self.hash_keys, client_id);
-        self.by_client_id
-            .find(hash, |id| self.slab.get(id.0).is_some_and(|session| &*session.client_id == client_id))
-            .copied()
+        self.by_client_id.find(hash, |id| self.slab.get(id.0).is_some_and(|session| &*session.client_id == client_id))
     }
 
     /// Adds a session that has no client id yet in the table. `None` when the slab is full.
@@ -221,7 +224,7 @@ impl Sessions {
         };
         let id = SessionId(self.slab.insert(session).ok()?);
         let (slab, keys) = (&self.slab, self.hash_keys);
-        self.by_client_id.insert_unique(hash(keys, client_id), id, |id| {
+        self.by_client_id.insert(hash(keys, client_id), id, |id| {
             hash(keys, slab.get(id.0).map_or("", |session| &session.client_id))
         });
         Some(id)
@@ -229,15 +232,29 @@ impl Sessions {
 
     pub(crate) fn remove(&mut self, id: SessionId) -> Option<Session> {
         let session = self.slab.remove(id.0)?;
-        if let Ok(entry) = self.by_client_id.find_entry(hash(self.hash_keys, &session.client_id), |other| *other == id)
-        {
-            entry.remove();
-        }
-        if self.by_client_id.capacity() > 64 && self.by_client_id.len() < self.by_client_id.capacity() / 4 {
-            let (slab, keys) = (&self.slab, self.hash_keys);
-            self.by_client_id.shrink_to_fit(|id| hash(keys, slab.get(id.0).map_or("", |session| &session.client_id)));
-        }
+        self.forget(id, &session);
         Some(session)
+    }
+
+    /// As [`Sessions::remove`], but no other session gets this id before [`Sessions::release`].
+    pub(crate) fn retire(&mut self, id: SessionId) -> Option<Session> {
+        let session = self.slab.retire(id.0)?;
+        self.forget(id, &session);
+        Some(session)
+    }
+
+    /// Says that nothing refers to a session any more that has retired. Does nothing for others.
+    pub(crate) fn release(&mut self, id: SessionId) {
+        self.slab.release(id.0);
+    }
+
+    fn forget(&mut self, id: SessionId, session: &Session) {
+        let (slab, keys) = (&self.slab, self.hash_keys);
+        self.by_client_id.remove(
+            hash(keys, &session.client_id),
+            |other| *other == id,
+            |id| hash(keys, slab.get(id.0).map_or("", |session| &session.client_id)),
+        );
     }
 
     /// The number of parts for [`Sessions::part`].

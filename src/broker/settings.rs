@@ -34,13 +34,13 @@ impl Broker {
     }
 
     /// Puts other rules in force: for every session those of its listener, as far as its port tells, and for what is
-    /// queued, each message before it is sent. Where a listener is gone the rules stay that its clients had.
+    /// queued, each message before it is sent.
     pub fn set_access(&mut self, access: Access) {
         self.access = access;
         for id in self.sessions.ids() {
             let others = |session: &&mut Session| session.rules != RulesId::BRIDGE;
             let Some(session) = self.sessions.get_mut(id).filter(others) else { continue };
-            session.rules = self.access.at_port(session.listener_port).unwrap_or(session.rules);
+            session.rules = self.access.follow(session.listener_port, session.rules);
             if let Some(flow) = session.flow.as_mut().filter(|_| self.access.restricts()) {
                 flow.distrust_queues();
             }
@@ -58,6 +58,8 @@ impl Broker {
                 NEVER => now.mono_ms,
                 s => session.ends_ms.saturating_sub(u64::from(s) * 1000),
             };
+            self.storage.before_session(id, session);
+            self.storage.alter_if(session.lasts());
             session.expiry_s = cap;
             self.changes.record(|| Change::Session(id));
             if session.attachment == Attachment::Offline {

@@ -43,6 +43,10 @@ impl Broker {
         if session.flow.as_ref().is_some_and(|flow| flow.replays.len() >= MAX_REPLAYS) {
             return Err(SubscribeRefused);
         }
+        if session.lasts() {
+            self.storage.before_subs(id, session, &session.subs, &self.subs);
+            self.storage.count();
+        }
         let mut options = request.options;
         if session.bridge && session.version < ProtocolVersion::V5 {
             // As C Mosquitto: a v3 client that says it is a bridge must not get its own messages back.
@@ -85,6 +89,10 @@ impl Broker {
     /// Removes a subscription; false when there was none.
     pub fn unsubscribe(&mut self, id: SessionId, filter: &str, share: Option<&str>) -> bool {
         let Some(session) = self.sessions.get_mut(id) else { return false };
+        if session.lasts() {
+            self.storage.before_subs(id, session, &session.subs, &self.subs);
+            self.storage.count();
+        }
         let existed = self.subs.unsubscribe(id, &mut session.subs, filter, share);
         if existed && session.expiry_s != 0 {
             let request = SubscribeRequest { filter, share, options: SubOptions::default(), id: 0 };

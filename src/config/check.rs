@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::bridge::Bridge;
 use super::current::Place;
 use super::parse::Parser;
-use super::{Config, ConfigError, Listener, Loaded, ProxyProtocol, Severity};
+use super::{Config, ConfigError, Listener, Loaded, Protocol, ProxyProtocol, Severity};
 
 /// Stands for this host's name where only equality counts. No client id holds it.
 const ANY_HOST: &str = "\0";
@@ -40,8 +40,45 @@ impl Config {
             );
             lines.push((Severity::Warning, line));
         }
+        for listener in &self.listeners {
+            lines.extend(
+                idle_options(listener)
+                    .map(|text| (Severity::Warning, format!("Warning: Listener {}: {text}", listener.name()))),
+            );
+        }
         Loaded { config: self, lines }
     }
+}
+
+/// Options that do nothing on this listener, or shut everybody out. C Mosquitto is silent about them.
+fn idle_options(listener: &Listener) -> impl Iterator<Item = String> {
+    const CERTIFICATE: &str = "'certfile' and 'keyfile'";
+    const CLIENTS: &str = "'certfile', 'keyfile' and 'require_certificate'";
+    const WEB: &str = "'protocol websockets'";
+    let tls = &listener.tls;
+    let encrypts = tls.certfile.is_some();
+    // A proxy that speaks version 2 tells about the client's certificate.
+    let told = listener.proxy_protocol == Some(ProxyProtocol::V2);
+    let asks = encrypts && tls.require_certificate;
+    let web = listener.protocol == Protocol::Websockets;
+    let idle = [
+        (tls.require_certificate, encrypts || told, "require_certificate", CERTIFICATE),
+        (tls.crlfile.is_some(), asks, "crlfile", CLIENTS),
+        (tls.disable_client_cert_date_checks, asks, "disable_client_cert_date_checks", CLIENTS),
+        (tls.ciphers.is_some(), encrypts, "ciphers", CERTIFICATE),
+        (tls.ciphers_tls13.is_some(), encrypts, "ciphers_tls1.3", CERTIFICATE),
+        (listener.proxy_protocol_v2_require_tls, told, "proxy_protocol_v2_require_tls", "'enable_proxy_protocol 2'"),
+        (!listener.websockets_origin.is_empty(), web, "websockets_origin", WEB),
+        (listener.http_dir.is_some(), web, "http_dir", WEB),
+    ];
+    let shut = [
+        (tls.use_identity_as_username, asks || told, "use_identity_as_username"),
+        (tls.use_subject_as_username, asks, "use_subject_as_username"),
+    ];
+    let idle = idle.into_iter().filter(|(set, works, ..)| *set && !works);
+    let shut = shut.into_iter().filter(|(set, works, _)| *set && !works);
+    idle.map(|(.., option, lacks)| format!("'{option}' has no effect without {lacks}."))
+        .chain(shut.map(|(.., option)| format!("'{option}' refuses every client without {CLIENTS}.")))
 }
 
 impl Parser {

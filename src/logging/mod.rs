@@ -12,7 +12,7 @@ mod tests;
 
 use std::cell::Cell;
 use std::io::Write as _;
-use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use log::{Level, LevelFilter, Metadata, Record};
@@ -36,7 +36,11 @@ pub enum Verbosity {
     Nothing,
 }
 
-static LOGGER: Logger = Logger { types: AtomicU16::new(LogTypes::DEFAULT.0), sink: Mutex::new(Sink::BEFORE_INIT) };
+static LOGGER: Logger = Logger {
+    types: AtomicU16::new(LogTypes::DEFAULT.0),
+    waits: AtomicBool::new(false),
+    sink: Mutex::new(Sink::BEFORE_INIT),
+};
 
 thread_local! {
     /// This thread is inside the sink; a record made there (by a value's own `Display`) would lock it up.
@@ -77,23 +81,25 @@ pub fn reopen() {
 /// `[conf: log_rate_limit]`.
 #[must_use]
 pub fn summary_due_ms() -> Option<u64> {
-    LOGGER.lock().summary_due_ms()
+    LOGGER.waits().then(|| LOGGER.lock().summary_due_ms()).flatten()
 }
 
 /// True while lines wait for [`drain_topic_lines`].
 #[must_use]
 pub fn has_topic_lines() -> bool {
-    !LOGGER.lock().topic_lines.ends.is_empty()
+    LOGGER.waits() && !LOGGER.lock().topic_lines.ends.is_empty()
 }
 
 /// Says how many lines were left out, as far as that is due.
 pub fn summarise(now: Now) {
-    LOGGER.lock().summarise(now, false);
+    if LOGGER.waits() {
+        LOGGER.change(|sink| sink.summarise(now, false));
+    }
 }
 
 /// Says how many lines were left out, because nothing will be logged any more.
 pub fn finish() {
-    LOGGER.lock().summarise(clock::now(), true);
+    LOGGER.change(|sink| sink.summarise(clock::now(), true));
 }
 
 /// Logs what a configuration has to say.
@@ -110,6 +116,9 @@ pub fn tell(lines: &[(Severity, String)]) {
 /// Hands over the lines that wait to be published: the rest of the topic behind `$SYS/broker/log/` and the text, the
 /// oldest first. Lines logged while `publish` runs go to the other destinations only.
 pub fn drain_topic_lines(publish: &mut impl FnMut(&str, &str)) {
+    if !LOGGER.waits() {
+        return;
+    }
     let mut lines = {
         let mut sink = LOGGER.lock();
         if sink.topic_lines.ends.is_empty() {
@@ -121,15 +130,18 @@ pub fn drain_topic_lines(publish: &mut impl FnMut(&str, &str)) {
     lines.drain(publish);
     DRAINING.set(false);
     // Keeps the buffers, unless another thread logged meanwhile: its lines come next.
-    let mut sink = LOGGER.lock();
-    if sink.topic_lines.ends.is_empty() {
-        sink.topic_lines = lines;
-    }
+    LOGGER.change(|sink| {
+        if sink.topic_lines.ends.is_empty() {
+            sink.topic_lines = lines;
+        }
+    });
 }
 
 struct Logger {
     /// The types that are logged, to answer without the lock.
     types: AtomicU16,
+    /// Whether something waits for the loop, to answer without the lock: it asks in every turn.
+    waits: AtomicBool,
     sink: Mutex<Sink>,
 }
 
@@ -138,10 +150,15 @@ impl Logger {
         self.sink.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn waits(&self) -> bool {
+        self.waits.load(Relaxed)
+    }
+
     /// Changes the sink, then lets the level filter follow.
     fn change(&self, change: impl FnOnce(&mut Sink)) {
         let mut sink = self.lock();
         change(&mut sink);
+        self.waits.store(sink.waits(), Relaxed);
         self.types.store(sink.types.0, Relaxed);
         log::set_max_level(level_of(sink.types));
     }
@@ -158,7 +175,10 @@ impl log::Log for Logger {
             return;
         }
         let place = Place { file: record.file_static().unwrap_or_default(), line: record.line().unwrap_or_default() };
-        self.lock().log(place, kind, *record.args(), clock::now());
+        let mut sink = self.lock();
+        sink.log(place, kind, *record.args(), clock::now());
+        self.waits.store(sink.waits(), Relaxed);
+        drop(sink);
         WRITING.set(false);
     }
 

@@ -170,6 +170,11 @@ impl Sink {
         }
     }
 
+    /// True when the loop has to publish lines or to sum up.
+    pub(super) fn waits(&self) -> bool {
+        !self.topic_lines.ends.is_empty() || self.limiter.due_ms().is_some()
+    }
+
     /// When [`Sink::summarise`] has something to write, `None` while nothing is left out.
     pub(super) fn summary_due_ms(&self) -> Option<u64> {
         self.limiter.due_ms()

@@ -63,6 +63,14 @@ impl fmt::Display for AccessError {
     }
 }
 
+/// Reads the files that a configuration names, to see whether they can be used.
+///
+/// # Errors
+/// The first file that cannot.
+pub fn check_access(config: &Config) -> Result<(), AccessError> {
+    load(&mut config.clone(), &Access::default()).map(drop)
+}
+
 /// Reads every file that `config` names and notes with each listener which rules hold there. `before` are the rules in
 /// force, whose numbers stay. Nothing of `before` changes when a file is wrong.
 ///

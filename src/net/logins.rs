@@ -1,6 +1,7 @@
 //! Passwords are compared on a thread of their own: one hash may take 90 ms and 46 MiB.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use mio::Waker;
@@ -10,7 +11,9 @@ use super::conn::Conn;
 use super::slots::BRIDGES;
 use super::worker::Worker;
 use crate::broker::ConnId;
-use crate::broker::auth::login::{Check, Verdict};
+use crate::broker::auth::access::RulesId;
+use crate::broker::auth::login::{Check, Terms, Verdict};
+use crate::os::clock;
 use crate::proto::Flow;
 use crate::timer::Now;
 
@@ -26,17 +29,32 @@ pub(super) struct Answer {
     conn: ConnId,
     ip: Option<IpAddr>,
     right: bool,
+    /// Rounds that would be better, where checking a password is cheap.
+    better_rounds: Option<u32>,
 }
 
 pub(super) type LoginWorker = Worker<Job, Answer>;
 
 /// The thread; it starts with the first login that needs it.
 pub(super) fn worker(waker: Arc<Waker>) -> LoginWorker {
-    Worker::new("logins", BOUND, waker, |job: Job| Answer {
-        conn: job.conn,
-        ip: job.check.ip,
-        right: job.check.is_right(),
+    Worker::new("logins", BOUND, waker, |Job { conn, check }: Job| {
+        let start_us = clock::monotonic_us();
+        let right = check.is_right();
+        let took_us = clock::monotonic_us().saturating_sub(start_us);
+        Answer { conn, ip: check.ip, right, better_rounds: check.rounds().and_then(|n| better_rounds(n, took_us)) }
     })
+}
+
+/// How many rounds would take some 20 ms on this machine, in a round number, where so many take less than a quarter of
+/// that.
+fn better_rounds(rounds: NonZeroU32, took_us: u64) -> Option<u32> {
+    const GOAL_US: u64 = 20_000;
+    if took_us >= GOAL_US / 4 {
+        return None;
+    }
+    let more = (u64::from(rounds.get()) * GOAL_US / took_us.max(1)).min(1_000_000);
+    let digit = 10u64.pow(more.checked_ilog10().unwrap_or(0));
+    u32::try_from(more / digit * digit).ok().filter(|more| *more > rounds.get())
 }
 
 impl EventLoop {
@@ -50,7 +68,14 @@ impl EventLoop {
     /// Hands out the answers that have come, unless persistence has to catch up first.
     pub(super) fn take_logins(&mut self, now: Now) {
         while !self.broker.is_congested() {
-            let Some(Answer { conn, ip, right }) = self.logins.next_answer() else { break };
+            let Some(Answer { conn, ip, right, better_rounds }) = self.logins.next_answer() else { break };
+            if let Some(rounds) = better_rounds.filter(|_| right && !self.rounds_noted) {
+                self.rounds_noted = true;
+                log::info!(
+                    "Passwords are checked quickly on this machine, by whoever guesses at a stolen file, too. \
+                     Hashes made by mosquitto_passwd -I {rounds} would take about 20 ms each."
+                );
+            }
             self.answer_login(now, conn, ip, if right { Verdict::Right } else { Verdict::Wrong });
             // As after input: who was taken over has its line before both sessions may have ended.
             self.run_closes(now);
@@ -91,7 +116,32 @@ impl EventLoop {
             let here = |conn: &&Conn| conn.listener != BRIDGES && !slots.is_closed(conn.listener);
             let conn = conns.get(id.0).filter(here)?;
             let listener = slots.settings(conn.listener);
-            Some((crate::broker::auth::access::RulesId(listener.rules), config.anonymous_allowed(listener)))
+            Some(Terms {
+                rules: RulesId(listener.rules),
+                anonymous_allowed: config.anonymous_allowed(listener),
+                named_by_certificate: listener.tls.use_identity_as_username || listener.tls.use_subject_as_username,
+            })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_rounds_are_suggested_where_they_are_cheap() {
+        for (rounds, took_us, better) in [
+            (101, 100, Some(20_000)),
+            (1000, 930, Some(20_000)),
+            (1000, 4999, Some(4000)),
+            (1000, 5000, None),
+            (1000, 30_000, None),
+            (1000, 0, Some(1_000_000)),
+            (1_000_000, 10, None),
+            (20_000, 19_000, None),
+        ] {
+            assert_eq!(better_rounds(NonZeroU32::new(rounds).unwrap(), took_us), better, "{rounds} in {took_us}");
+        }
     }
 }

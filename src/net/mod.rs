@@ -54,7 +54,7 @@ use stream::Stream;
 use tls::{KeyLogFile, ServerTls};
 use transport::{Buffers, Transport};
 
-pub use access::AccessError;
+pub use access::{AccessError, check_access};
 pub use certificates::{TlsFileError, check_tls};
 pub use listener::ListenError;
 
@@ -141,6 +141,8 @@ pub struct EventLoop {
     certificates_due_ms: Option<u64>,
     /// Listeners whose certificates the log has warned of, and with how many days left.
     certificates_warned: Vec<(String, i64)>,
+    /// The log has the line about cheap hashes.
+    rounds_noted: bool,
     /// Connections that a reload leaves no place for; some of them are closed in each turn.
     leaving: Vec<ConnId>,
     conns: Slab<Conn>,
@@ -245,6 +247,7 @@ impl EventLoop {
             key_log,
             certificates_due_ms: None,
             certificates_warned: Vec::new(),
+            rounds_noted: false,
             leaving: Vec::new(),
             config,
             sources,
@@ -298,7 +301,7 @@ impl EventLoop {
     }
 
     fn wait(&mut self) -> io::Result<()> {
-        let now_ms = clock::now().mono_ms;
+        let now_ms = clock::mono_ms();
         let work = !self.ready.is_empty()
             || !self.to_flush.is_empty()
             || !self.leaving.is_empty()
@@ -409,7 +412,9 @@ impl EventLoop {
             }
         }
         if self.broker.next_deadline().is_some_and(|due| due <= now.mono_ms) {
-            self.count_waiting();
+            if self.broker.is_sys_due(now) {
+                self.count_waiting();
+            }
             self.broker.on_timers(now);
         }
         if self.certificates_due_ms.is_some_and(|due| due <= now.mono_ms) {
@@ -530,7 +535,7 @@ impl EventLoop {
         let client = listener.protocol != Protocol::Metrics;
         self.broker.stats.sockets += u64::from(client);
         if listener.max_connections.is_some_and(|max| self.slots.connections_of(listener) >= max)
-            || global.is_some_and(|max| self.conns.len() >= max as usize)
+            || (client && global.is_some_and(|max| self.slots.client_connections() >= max))
         {
             if self.config.global.connection_messages {
                 crate::notice!("Client connection from {} denied: max_connections exceeded.", peer.host());

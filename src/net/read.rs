@@ -148,7 +148,8 @@ impl EventLoop {
             return true;
         }
         let (listener, peer) = (self.slots.settings(conn.listener), conn.endpoint.peer());
-        let arrival = Arrival { now, listener, config: &self.config, peer };
+        let is_client = conn.listener != BRIDGES;
+        let arrival = Arrival { now, listener, config: &self.config, peer, is_client };
         let learned = transport.read(input, arrival, plain, &mut self.buffers);
         if transport.is_needless() {
             conn.transport = None;
@@ -218,6 +219,8 @@ impl EventLoop {
 
     /// Ends a connection: its endpoint says goodbye and detaches, one attempt is made to send that, then it is closed.
     pub(super) fn close(&mut self, now: Now, id: ConnId, reason: &CloseReason) {
+        let cut = self.conns.get(id.0).and_then(|conn| conn.cut_short(reason));
+        let reason = cut.as_ref().unwrap_or(reason);
         let Some(spoke) = self.with_endpoint(now, id, |endpoint, turn| endpoint.close(turn, reason)) else { return };
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         let transport = conn.transport.as_ref();

@@ -12,7 +12,7 @@
 //! prefix. Everything else changes under it.
 
 use super::tls::ServerTls;
-use crate::config::Listener;
+use crate::config::{Listener, Protocol};
 
 /// The slot of connections that bridges made: it stands for no listener.
 pub(super) const BRIDGES: u16 = u16::MAX;
@@ -129,6 +129,13 @@ impl Slots {
     pub(super) fn connections_of(&self, listener: &Listener) -> u32 {
         let same = |slot: &&Slot| slot.state != State::Closed && same_sockets(&slot.settings, listener);
         self.slots.iter().filter(same).map(|slot| slot.connections).sum()
+    }
+
+    /// Connections of clients, whatever their listener: those who read the metrics page are none, and get in to see why
+    /// others do not.
+    pub(super) fn client_connections(&self) -> u32 {
+        let clients = self.slots.iter().filter(|slot| slot.settings.protocol != Protocol::Metrics);
+        clients.map(|slot| slot.connections).sum()
     }
 
     /// Counts a connection.
@@ -276,7 +283,7 @@ mod tests {
 
     #[test]
     fn what_makes_other_sockets_makes_another_listener() {
-        use crate::config::{Protocol, SocketDomain};
+        use crate::config::SocketDomain;
         let old = listener(1, "");
         for new in [
             Listener { host: Some("::1".into()), ..old.clone() },

@@ -75,6 +75,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) config: &'a Config,
     /// The address as it is known so far.
     pub(crate) peer: Peer,
+    /// It came in through a listener.
+    pub(crate) is_client: bool,
 }
 
 /// What the stages found out about the client.
@@ -206,7 +208,10 @@ impl Transport {
         }
         match read {
             Err(error) => {
-                crate::notice!("Client connection from {peer} failed: {error}.");
+                // A bridge says itself that it could not connect.
+                if arrival.is_client {
+                    crate::notice!("Client connection from {peer} failed: {error}.");
+                }
                 self.end(CloseReason::Tls(error.to_string().into()));
             }
             Ok(()) if is_finished => self.end(CloseReason::ClosedByClient),

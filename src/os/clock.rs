@@ -6,16 +6,22 @@ use crate::timer::Now;
 /// "deadline minus interval" never falls below 0.
 const MONO_OFFSET_MS: u64 = 1 << 32;
 
-/// Both clocks. The monotonic one goes on while the machine sleeps where the system has such a clock, so that a
-/// keepalive that ran out during the sleep is noticed.
+/// Both clocks.
 #[must_use]
 pub fn now() -> Now {
+    Now { mono_ms: mono_ms(), wall_s: wall_s() }
+}
+
+/// Milliseconds of the monotonic clock. It goes on while the machine sleeps where the system has such a clock, so that a
+/// keepalive that ran out during the sleep is noticed.
+#[must_use]
+pub fn mono_ms() -> u64 {
     #[cfg(target_os = "linux")]
     let mono = read(libc::CLOCK_BOOTTIME).or_else(|| read(libc::CLOCK_MONOTONIC));
     #[cfg(not(target_os = "linux"))]
     let mono = read(libc::CLOCK_MONOTONIC);
     let mono_ms = mono.map_or(0, |(seconds, nanoseconds)| seconds.saturating_mul(1000) + nanoseconds / 1_000_000);
-    Now { mono_ms: mono_ms.saturating_add(MONO_OFFSET_MS), wall_s: wall_s() }
+    mono_ms.saturating_add(MONO_OFFSET_MS)
 }
 
 /// Seconds since 1970; 0 for a clock set before that.

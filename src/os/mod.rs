@@ -15,6 +15,7 @@ pub mod notify;
 pub mod pidfile;
 pub mod private_file;
 pub mod random;
+pub mod readable;
 pub mod replace_file;
 pub mod signals;
 pub mod syslog;

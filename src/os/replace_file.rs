@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -42,6 +43,28 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
+}
+
+/// Waits until nobody else holds the file at `path` and holds it, until the result is dropped: for whoever reads it first
+/// and then replaces it. Where files cannot be locked, it is not.
+///
+/// # Errors
+/// What the system says when it cannot be opened.
+pub fn hold(path: &Path) -> io::Result<File> {
+    loop {
+        let file = File::open(path)?;
+        // SAFETY: the descriptor is open.
+        while unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) } != 0 {
+            if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                return Ok(file);
+            }
+        }
+        // Whoever held it may have put another in its place.
+        let (held, there) = (file.metadata()?, fs::metadata(path)?);
+        if (held.dev(), held.ino()) == (there.dev(), there.ino()) {
+            return Ok(file);
+        }
+    }
 }
 
 fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {

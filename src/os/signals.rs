@@ -79,6 +79,10 @@ impl Signals {
             set_action(signal, handler as libc::sighandler_t)?;
         }
         set_action(libc::SIGPIPE, libc::SIG_IGN)?;
+        // A shell that starts us in the background may have had SIGINT ignored.
+        for signal in [libc::SIGINT, libc::SIGTERM] {
+            set_action(signal, libc::SIG_DFL)?;
+        }
         Ok(Signals { reader })
     }
 
@@ -115,7 +119,7 @@ impl AsFd for Signals {
 }
 
 fn set_action(signal: libc::c_int, handler: libc::sighandler_t) -> io::Result<()> {
-    // SAFETY: a zeroed sigaction is a valid one, and `handler` is SIG_IGN or a function of the right signature that
+    // SAFETY: a zeroed sigaction is a valid one, and `handler` is SIG_IGN, SIG_DFL or a function of the right signature that
     // only does what is allowed in a handler.
     let result = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();

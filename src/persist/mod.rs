@@ -25,6 +25,7 @@
 pub mod chunk;
 pub mod db;
 mod decode;
+pub mod disk;
 pub mod fault;
 pub mod read;
 pub mod write;

@@ -20,9 +20,6 @@
     )
 )]
 
-#[cfg(test)]
-mod tests;
-
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -162,7 +159,9 @@ impl fmt::Display for Fault {
             Fault::Decode(DecodeError::PacketTooLarge | DecodeError::TypeTooLarge(_)) => {
                 f.write_str("a packet is larger than 'max_packet_size' permits")
             }
-            Fault::Decode(error) => write!(f, "{error}"),
+            Fault::Decode(DecodeError::Unexpected(packet)) => write!(f, "{packet} has no place here"),
+            // The sentences about clients end with a full stop.
+            Fault::Decode(error) => f.write_str(error.to_string().trim_end_matches('.')),
             Fault::NotConnack(packet) => write!(f, "{packet} came before CONNACK"),
             Fault::Unexpected(packet) => write!(f, "{packet} has no place here"),
             Fault::Codes { packet, codes, filters } => write!(f, "{packet} has {codes} codes for {filters} filters"),

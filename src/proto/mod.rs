@@ -29,6 +29,8 @@ pub mod proxy;
 #[path = "proxy_off.rs"]
 pub mod proxy;
 pub mod server;
+#[cfg(feature = "mqttsn")]
+pub mod sn;
 #[cfg(feature = "websockets")]
 pub mod ws;
 

@@ -16,6 +16,8 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::wire::reader;
+
 /// The most bytes a header may have: 16 and what version 2 says is still to come.
 pub const MAX_HEADER: usize = 16 + MAX_V2_BODY;
 /// Addresses and further fields of version 2.
@@ -174,8 +176,8 @@ fn v2_tls(value: &[u8]) -> Option<Option<ProxyTls>> {
         ProxyTls { verified_certificate: flags & CERTIFICATE != 0 && verify == [0; 4], ..ProxyTls::default() };
     let mut fields = Fields(fields);
     while let Some((kind, value)) = fields.next()? {
-        // The log and user names take these: no control characters.
-        let text = || std::str::from_utf8(value).ok().filter(|text| !text.chars().any(char::is_control));
+        // The log and user names take these: what could not stand in CONNECT is none.
+        let text = || reader::utf8(value);
         match kind {
             0x21 => tls.version = text().map(Into::into),
             0x22 => tls.common_name = text().map(Into::into),

@@ -24,6 +24,7 @@ mod tests;
 use self::exchange::Reauthentication;
 use self::login::Pending;
 use self::strict::Announcement;
+use self::subscribe::{Progress, Unfinished};
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
@@ -97,6 +98,8 @@ struct Extra {
     method: Option<Box<str>>,
     /// Who the transport says the client is, until it is connected.
     identity: Option<Identity>,
+    /// A packet with more filters than one turn may handle.
+    unfinished: Option<Box<Unfinished>>,
 }
 
 /// The result of handling one packet.
@@ -195,6 +198,12 @@ impl Server {
                 framer.keep(input);
                 break flow;
             }
+            if self.is_unfinished() {
+                if let Err(reason) = self.go_on(turn).and_then(|()| self.check_sent()) {
+                    break Flow::Close(reason);
+                }
+                continue;
+            }
             match framer.next(&mut input, &self.limits(turn), turn.now.mono_ms) {
                 Framed::NeedMore => break Flow::Continue,
                 Framed::Bad(error) => break Flow::Close(error.into()),
@@ -278,8 +287,16 @@ impl Server {
                 let acked = turn.broker.pubcomp(session, ack.id);
                 acknowledged(acked)
             }
-            Packet::Subscribe(subscribe) => self.on_subscribe(turn, session, &subscribe),
-            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(turn, session, &unsubscribe),
+            Packet::Subscribe(subscribe) => {
+                let left = self.on_subscribe(turn, session, &subscribe, Progress::default())?;
+                self.keep_unfinished(first, body, left);
+                Ok(())
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                let left = self.on_unsubscribe(turn, session, &unsubscribe, Progress::default())?;
+                self.keep_unfinished(first, body, left);
+                Ok(())
+            }
             Packet::Pingreq => {
                 log::debug!("Received PINGREQ from {}", turn.broker.client_id(session));
                 self.reply(turn, |out, _| out.extend_from_slice(&control::PINGRESP));

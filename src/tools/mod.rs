@@ -3,3 +3,5 @@
 #[cfg(feature = "persistence")]
 pub mod db_dump;
 pub mod passwd;
+#[cfg(feature = "mqttsn")]
+pub mod sn;

@@ -1,7 +1,8 @@
 //! `mosquitto_passwd`: adds, changes and removes users in a password file.
 //!
 //! Unlike C Mosquitto's tool it keeps comments, blank lines and lines it does not understand, replaces the file in one
-//! step, ends the last line before it adds another, and leaves alone what is hashed already when it hashes a whole file.
+//! step, ends the last line before it adds another, loses nobody when several run at once, and leaves alone what is hashed
+//! already when it hashes a whole file.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -222,14 +223,18 @@ fn run(request: &Request) -> Result<(), Error> {
             })
         }
         Command::Set => {
+            // Better now than after the question.
+            check(&read(file)?)?;
+            let hash = hash(*scheme, &ask(password.as_deref())?)?;
+            let _held = hold(file)?;
             let old = read(file)?;
             check(&old)?;
-            let hash = hash(*scheme, &ask(password.as_deref())?)?;
             let (new, known) = with_user(&old, username, &hash);
             say(&format!("{} password for user {username}", if known { "Updating" } else { "Adding" }));
             write(file, &new)
         }
         Command::Delete => {
+            let _held = hold(file)?;
             let old = read(file)?;
             check(&old)?;
             match without_user(&old, username) {
@@ -238,6 +243,7 @@ fn run(request: &Request) -> Result<(), Error> {
             }
         }
         Command::HashAll => {
+            let _held = hold(file)?;
             let old = read(file)?;
             write(file, &hash_all(&old, *scheme)?)
         }
@@ -252,9 +258,17 @@ fn words(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), errors::text)
 }
 
+fn unreadable(file: &Path, error: &io::Error) -> Error {
+    text(format!("Unable to open password file {}. {}.", file.display(), words(error)))
+}
+
 fn read(file: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(file)
-        .map_err(|error| text(format!("Unable to open password file {}. {}.", file.display(), words(&error))))
+    std::fs::read(file).map_err(|error| unreadable(file, &error))
+}
+
+/// Keeps other runs of this tool from changing the file between our reading and writing it.
+fn hold(file: &Path) -> Result<impl Sized, Error> {
+    replace_file::hold(file).map_err(|error| unreadable(file, &error))
 }
 
 fn write(file: &Path, content: &[u8]) -> Result<(), Error> {

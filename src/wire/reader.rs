@@ -37,6 +37,19 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    /// Bytes that were not read yet.
+    #[must_use]
+    pub const fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// A cursor before the last `n` bytes of what is left; at its start when there are fewer.
+    #[must_use]
+    pub fn last(&self, n: usize) -> Reader<'a> {
+        let from = self.rest.len().saturating_sub(n);
+        Reader { rest: self.rest.get(from..).unwrap_or_default() }
+    }
+
     /// The next `n` bytes.
     ///
     /// # Errors

@@ -102,6 +102,17 @@ pub struct SubscribeFilters<'a> {
 }
 
 impl<'a> SubscribeFilters<'a> {
+    /// Bytes of the packet behind the last filter taken; for [`SubscribeFilters::go_on_at`].
+    #[must_use]
+    pub const fn left(&self) -> usize {
+        self.reader.left()
+    }
+
+    /// Goes on where so many bytes are left.
+    pub fn go_on_at(&mut self, left: usize) {
+        self.reader = self.reader.last(left);
+    }
+
     fn read(&mut self) -> Result<(&'a str, SubscribeOptions), DecodeError> {
         const P: PacketType = PacketType::Subscribe;
         let filter = self.reader.string().map_err(|e| DecodeError::read(P, e))?;
@@ -169,6 +180,19 @@ impl<'a> Unsubscribe<'a> {
 pub struct UnsubscribeFilters<'a> {
     reader: Reader<'a>,
     strict: bool,
+}
+
+impl UnsubscribeFilters<'_> {
+    /// As [`SubscribeFilters::left`].
+    #[must_use]
+    pub const fn left(&self) -> usize {
+        self.reader.left()
+    }
+
+    /// As [`SubscribeFilters::go_on_at`].
+    pub fn go_on_at(&mut self, left: usize) {
+        self.reader = self.reader.last(left);
+    }
 }
 
 impl<'a> Iterator for UnsubscribeFilters<'a> {

@@ -26,6 +26,11 @@ fn string(text: &str) -> Vec<u8> {
     [&length.to_be_bytes(), text.as_bytes()].concat()
 }
 
+/// CONNECT of a 3.1.1 client with a clean session.
+pub(crate) fn hello(id: &str, keepalive_s: u16) -> Vec<u8> {
+    packet(0x10, &[string("MQTT"), vec![4, 2], keepalive_s.to_be_bytes().into(), string(id)].concat())
+}
+
 /// A connected 3.1.1 client, blocking until [`Driven::new`] takes it.
 pub(crate) fn connect(addr: SocketAddr, id: &str) -> io::Result<TcpStream> {
     connect_for(addr, id, 0)
@@ -36,10 +41,7 @@ pub(crate) fn connect_for(addr: SocketAddr, id: &str, keepalive_s: u16) -> io::R
     let mut stream = TcpStream::connect(addr)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(&packet(
-        0x10,
-        &[string("MQTT"), vec![4, 2], keepalive_s.to_be_bytes().into(), string(id)].concat(),
-    ))?;
+    stream.write_all(&hello(id, keepalive_s))?;
     answer(&mut stream, &[0x20, 2, 0, 0])?;
     Ok(stream)
 }

@@ -103,6 +103,12 @@ fn db() {
     replay("db", 20_000, bodies::db);
 }
 
+#[cfg(feature = "proxy")]
+#[test]
+fn proxy() {
+    replay("proxy", 5000, bodies::proxy);
+}
+
 #[cfg(feature = "websockets")]
 #[test]
 fn upgrade() {

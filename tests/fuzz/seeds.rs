@@ -24,6 +24,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("metrics", metrics()),
         ("access", access()),
         ("db", db()),
+        ("proxy", proxy()),
         ("upgrade", upgrade()),
         ("websocket", websocket()),
         ("tls", tls()),
@@ -284,6 +285,38 @@ fn acl() -> Vec<Vec<u8>> {
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()
+}
+
+/// The version, a header, and the first bytes of a client.
+fn proxy() -> Vec<Vec<u8>> {
+    let lines = [
+        "PROXY TCP4 1.2.3.4 5.6.7.8 1000 1883\r\n\x10\x0c",
+        "PROXY TCP6 2001:db8::1 ::1 65535 1883\r\n",
+        "PROXY UNKNOWN\r\n",
+        "PROXY UNKNOWN ffff:: ffff:: 1 1\r\n",
+        "PROXY TCP4 1.2.3.4 5.6.7.8 0 1883\r\n",
+        "PROXY TCP4 1.2.3.400 5.6.7.8 1 01\r\n",
+        "GET / HTTP/1.1\r\n",
+    ];
+    let mut all: Vec<Vec<u8>> = lines.iter().map(|line| [&b"\0"[..], line.as_bytes()].concat()).collect();
+    all.push([&b"\0PROXY UNKNOWN "[..], &[b'x'; 120][..], b"\r\n"].concat());
+    let field = |kind: u8, value: &[u8]| [&[kind, 0, u8::try_from(value.len()).expect("short")], value].concat();
+    let v2 = |command: u8, family: u8, body: &[u8]| {
+        let len = u16::try_from(body.len()).expect("short").to_be_bytes();
+        [&b"\x01\r\n\r\n\0\r\nQUIT\n"[..], &[command, family], &len[..], body, b"\x10\x0c"].concat()
+    };
+    let ipv4 = [1, 2, 3, 4, 5, 6, 7, 8, 3, 0xE8, 7, 0x5B];
+    let names = [field(0x21, b"TLSv1.3"), field(0x22, b"ann"), field(0x23, b"AES"), field(0x25, b"RSA")].concat();
+    let tls = field(0x20, &[&[7, 0, 0, 0, 0][..], &names].concat());
+    all.push(v2(0x20, 0, &[]));
+    all.push(v2(0x21, 0x11, &ipv4));
+    all.push(v2(0x21, 0x11, &[&ipv4[..], &field(4, b"pad"), &tls].concat()));
+    all.push(v2(0x21, 0x21, &[&[1; 36][..], &field(0x20, &[1, 0, 0, 0, 1])].concat()));
+    all.push(v2(0x21, 0x31, &[0; 216]));
+    all.push(v2(0x21, 0x12, &ipv4));
+    all.push(v2(0x21, 0x11, &[&ipv4[..], &[0x20, 0, 9, 1]].concat()));
+    all.push(v2(0x21, 0x11, &[0; 501]));
+    all
 }
 
 /// A byte that says what is allowed and how the request is cut, and the request.

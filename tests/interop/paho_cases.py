@@ -1,4 +1,5 @@
-"""The paho-mqtt client against a broker: `paho_cases.py PORT CASE VERSION [websockets]`, where VERSION is 3, 4 or 5.
+"""The paho-mqtt client against a broker: `paho_cases.py PORT CASE VERSION [TRANSPORT [CAFILE]]`, where VERSION is 3, 4 or 5,
+TRANSPORT is tcp or websockets, and CAFILE asks for TLS.
 
 `paho_cases.py` without arguments lists the cases. Exits 0 when the case passes.
 """
@@ -16,6 +17,7 @@ LIMIT = 10
 PORT = 0
 VERSION = 4
 TRANSPORT = "tcp"
+CAFILE = None
 CASES = {}
 
 
@@ -59,7 +61,9 @@ class Peer:
             if alias_max is not None:
                 properties.TopicAliasMaximum = alias_max
             arguments = {"clean_start": clean, "properties": properties}
-        self.client.connect("127.0.0.1", PORT, 60, **arguments)
+        if CAFILE:
+            self.client.tls_set(ca_certs=CAFILE)
+        self.client.connect("localhost" if CAFILE else "127.0.0.1", PORT, 60, **arguments)
         self.client.loop_start()
         _, flags, reason, self.connack = self.event("connect")
         assert not reason.is_failure, reason
@@ -328,13 +332,14 @@ def take_over():
 
 
 def main():
-    global PORT, VERSION, TRANSPORT
+    global PORT, VERSION, TRANSPORT, CAFILE
     if len(sys.argv) == 1:
         for name, (_, versions) in CASES.items():
             print(name, *versions)
         return
     PORT, VERSION = int(sys.argv[1]), int(sys.argv[3])
     TRANSPORT = sys.argv[4] if len(sys.argv) > 4 else "tcp"
+    CAFILE = sys.argv[5] if len(sys.argv) > 5 else None
     CASES[sys.argv[2]][0]()
 
 

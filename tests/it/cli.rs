@@ -176,6 +176,22 @@ fn a_configuration_is_tested_without_a_trace() {
     assert!(!pid.exists());
     assert_eq!(output(&bad).status.code(), Some(3));
     assert_eq!(output(&directory.join("missing")).status.code(), Some(3));
+    // What a start would end with is found before.
+    let (passwords, rules) = (directory.join("passwords"), directory.join("rules"));
+    for (option, path, text, line) in [
+        ("password_file", &passwords, "user:plain\n", "Error: Unable to decode line in password file"),
+        ("acl_file", &rules, "topik a\n", "Error: Invalid line in acl_file"),
+    ] {
+        fs::write(&good, format!("listener 1\n{option} {}\n", path.display())).unwrap();
+        let missing = output(&good);
+        assert_eq!(missing.status.code(), Some(13), "{:?}", log(&missing));
+        fs::write(path, text).unwrap();
+        let wrong = output(&good);
+        assert_eq!(wrong.status.code(), Some(3), "{:?}", log(&wrong));
+        assert!(log(&wrong).iter().any(|logged| logged.contains(line)), "{:?}", log(&wrong));
+        fs::write(path, "").unwrap();
+        assert_eq!(output(&good).status.code(), Some(0));
+    }
     fs::remove_dir_all(directory).unwrap();
 }
 

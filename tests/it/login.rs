@@ -158,6 +158,16 @@ fn a_refused_login_has_its_lines_in_the_log() {
 }
 
 #[test]
+fn cheap_hashes_are_told_once() {
+    let file = File::new(&line("joe", pbkdf2(1), 1, "pw"));
+    let broker = Broker::start_with(&file.lines());
+    for _ in 0..2 {
+        assert_eq!(code(&mut knock(broker.addr(), 4, "c", "joe", Some("pw"))), 0);
+    }
+    assert_eq!(broker.log_text().matches("Hashes made by mosquitto_passwd -I ").count(), 1);
+}
+
+#[test]
 fn what_follows_connect_is_handled_after_it() {
     let file = File::new(&line("joe", pbkdf2(20_000), 1, "x"));
     let broker = Broker::start_with(&file.lines());

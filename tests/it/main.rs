@@ -1,6 +1,8 @@
 //! Tests from the outside: the built broker, real sockets on loopback, third-party clients.
 
 mod acl;
+#[cfg(feature = "bridge")]
+mod bridge;
 mod broker;
 mod cli;
 mod client;
@@ -29,6 +31,8 @@ mod reload;
 mod rumqttc_clients;
 mod running;
 mod script;
+#[cfg(all(feature = "mqttsn", feature = "tools"))]
+mod sn_tools;
 mod stream;
 mod strict;
 #[cfg(feature = "tls")]

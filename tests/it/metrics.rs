@@ -327,6 +327,30 @@ fn without_a_host_the_page_is_for_this_machine_only() {
 }
 
 #[test]
+fn the_page_is_there_for_whoever_wants_to_know_why_clients_are_turned_away() {
+    let port = free_port();
+    let broker = Broker::start_with(&format!("global_max_connections 1\nlistener {port}\nprotocol metrics"));
+    broker.wait_for_log(RUNNING, LIMIT);
+    let page = SocketAddr::from(([127, 0, 0, 1], port));
+    let _readers: Vec<_> = (0..3).map(|_| open(page)).collect();
+    // Those who read the page take no client's place.
+    let deadline = Instant::now() + LIMIT;
+    let mut client = loop {
+        let mut client = Client::open(broker.addr());
+        client.send(&connect(4, "c"));
+        if client.recv(4).is_ok() {
+            break client;
+        }
+        assert!(Instant::now() < deadline, "the connection of the start is gone");
+    };
+    Client::open(broker.addr()).expect_closed();
+    let mut reader = open(page);
+    reader.write_all(HEALTH.as_bytes()).unwrap();
+    assert!(rest(&reader).ends_with("ok"));
+    client.ping();
+}
+
+#[test]
 fn max_connections_counts_on_the_page_too() {
     let port = free_port();
     let broker = Broker::start_with(&format!("listener {port}\nprotocol metrics\nmax_connections 2"));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-#[cfg(feature = "websockets")]
+#[cfg(any(feature = "tls", feature = "websockets"))]
 use crate::broker::free_port;
 use crate::broker::{Broker, note, wait_exit};
 
@@ -38,6 +38,17 @@ fn paho_over_websockets() {
     run(&["websockets"], || {
         let port = free_port();
         let broker = Broker::start_with(&format!("listener {port} 127.0.0.1\nprotocol websockets"));
+        broker.wait_for_log(&format!("Listener {port} on "), LIMIT);
+        (broker, port)
+    });
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn paho_over_tls() {
+    run(&["tcp", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/tls/cert.pem")], || {
+        let port = free_port();
+        let broker = Broker::start_with(&crate::tls::fixed_listener(port));
         broker.wait_for_log(&format!("Listener {port} on "), LIMIT);
         (broker, port)
     });

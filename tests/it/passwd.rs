@@ -194,6 +194,33 @@ fn passwords_come_from_a_pipe() {
     assert_eq!(login(ours(&file).addr(), "joe", "one"), 0);
 }
 
+#[test]
+fn many_tools_at_once_lose_nobody() {
+    let file = File::new("# users\n");
+    let start = |user: &str, password: &[&str]| {
+        let mut tool = Command::new(OURS);
+        tool.args(if password.is_empty() { &[][..] } else { &["-b"] }).arg(file.path()).arg(user).args(password);
+        tool.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the tool")
+    };
+    // One is asked for a password all the while.
+    let mut slow = start("slow", &[]);
+    let (mut output, mut shown) = (slow.stdout.take().expect("a pipe"), String::new());
+    read_until(&mut output, &mut shown, "Password: ");
+    let users: Vec<String> = (0..12).map(|n| format!("user{n}")).collect();
+    let running: Vec<_> = users.iter().map(|user| start(user, &["pw"])).collect();
+    for mut tool in running {
+        assert!(wait_exit(&mut tool, LIMIT).expect("its end").success());
+    }
+    slow.stdin.take().expect("a pipe").write_all(b"pw\npw\n").expect("room");
+    assert!(wait_exit(&mut slow, LIMIT).expect("its end").success());
+    let text = fs::read_to_string(file.path()).expect("the file");
+    for user in users.iter().map(String::as_str).chain(["# users", "slow"]) {
+        let start = if user.starts_with('#') { user.to_owned() } else { format!("{user}:$7$") };
+        assert!(text.lines().any(|line| line.starts_with(&start)), "{user} is lost: {text}");
+    }
+    assert_eq!(text.lines().count(), users.len() + 2);
+}
+
 /// Reads until `text` has come.
 fn read_until(from: &mut impl Read, so_far: &mut String, text: &str) {
     let mut byte = [0];

@@ -18,6 +18,25 @@ fn message(topic: &str, qos: u8, retain: bool, payload: &[u8]) -> Message {
     Message { topic: topic.into(), qos, retain, payload: payload.to_vec() }
 }
 
+/// A broker with a TLS listener, and a client's side of it.
+#[cfg(feature = "tls")]
+fn tls_broker() -> (crate::broker::Broker, u16, rumqttc::Transport) {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let port = crate::broker::free_port();
+    let broker = crate::broker::Broker::start_with(&crate::tls::fixed_listener(port));
+    broker.wait_for_log(&format!("Listener {port} on "), LIMIT);
+    let mut roots = rustls::RootCertStore::empty();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/tls/cert.pem");
+    roots.add(CertificateDer::from_pem_file(file).expect("a certificate")).expect("an authority");
+    let config = rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (broker, port, rumqttc::Transport::tls_with_config(rumqttc::TlsConfiguration::Rustls(config.into())))
+}
+
 macro_rules! suite {
     ($name:ident, $level:literal, $api:path, $packets:path, $qos:path, $will:expr, $session:expr, $size:expr) => {
         mod $name {
@@ -178,6 +197,29 @@ macro_rules! suite {
                 let payload: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
                 publisher.publish("r/large", 1, false, &payload);
                 assert!(sub.message() == message("r/large", 1, false, &payload), "the payload changed");
+            }
+
+            #[cfg(feature = "tls")]
+            #[test]
+            fn over_tls() {
+                let (_broker, port, transport) = super::tls_broker();
+                let open = |id: &str| {
+                    let mut options = MqttOptions::new(format!("{id}-{}", $level), "localhost", port);
+                    $size(&mut options);
+                    options.set_transport(transport.clone());
+                    Peer::open(options).0
+                };
+                let (mut sub, mut publisher) = (open("sub"), open("pub"));
+                sub.subscribe("r/tls", 2);
+                let payload: Vec<u8> = (0..100_000u32).map(|n| n.to_le_bytes()[0]).collect();
+                for qos in 0..=2 {
+                    publisher.publish("r/tls", qos, false, &payload);
+                    assert!(sub.message() == message("r/tls", qos, false, &payload), "the payload changed");
+                }
+                // Somebody who comes back resumes the session of before.
+                publisher.disconnect();
+                open("pub").publish("r/tls", 1, false, b"again");
+                assert_eq!(sub.message(), message("r/tls", 1, false, b"again"));
             }
 
             #[test]

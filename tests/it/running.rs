@@ -585,10 +585,12 @@ fn a_client_cannot_forge_a_line_of_the_log() {
 
 #[test]
 fn the_manual_is_well_formed() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/man/mosquitto.8");
-    match Command::new("mandoc").args(["-Tlint", page]).output() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/man");
+    let pages: Vec<_> = fs::read_dir(directory).unwrap().map(|page| page.unwrap().path()).collect();
+    assert!(pages.len() >= 5, "{pages:?}");
+    match Command::new("mandoc").args(["-Tlint", "-W", "warning"]).args(&pages).output() {
         Ok(output) => assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout)),
-        Err(_) => match Command::new("man").args(["--warnings", "-l", page]).stdin(Stdio::null()).output() {
+        Err(_) => match Command::new("man").args(["--warnings", "-l"]).args(&pages).stdin(Stdio::null()).output() {
             Ok(output) => assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr)),
             Err(_) => note("neither mandoc nor man here: skipped"),
         },

@@ -100,6 +100,12 @@ fn listener(pki: &Path, port: u16, name: &str, more: &str) -> String {
     )
 }
 
+/// The lines of a TLS listener that needs no `openssl`: its certificate, for `localhost`, is its own authority.
+pub(crate) fn fixed_listener(port: u16) -> String {
+    let at = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/tls");
+    format!("listener {port} 127.0.0.1\ncertfile {at}/cert.pem\nkeyfile {at}/key.pem")
+}
+
 const MUTUAL: &str = "cafile PKI/ca.crt\nrequire_certificate true\n";
 
 /// A broker with a TLS listener beside its plain one.

@@ -105,6 +105,14 @@ impl Access {
         }
     }
 
+    /// The rules that a session is under which has `now` and came in at this port: of several listeners with the port, as
+    /// of UNIX sockets, the one that has these; when there is none any more, what its clients had stays.
+    #[must_use]
+    pub fn follow(&self, port: u16, now: RulesId) -> RulesId {
+        let has_both = |all: &Vec<_>| all.contains(&(port, now));
+        if self.listeners.as_ref().is_some_and(has_both) { now } else { self.at_port(port).unwrap_or(now) }
+    }
+
     /// True when some rules are about topics: without that nobody's reading has to be checked.
     #[must_use]
     pub fn restricts(&self) -> bool {

@@ -7,6 +7,7 @@
 use core::net::IpAddr;
 use std::fmt;
 use std::hash::Hasher;
+use std::num::NonZeroU32;
 
 use siphasher::sip::SipHasher24;
 
@@ -45,6 +46,15 @@ impl Check {
     pub fn is_right(&self) -> bool {
         // Both, so that the time is the same.
         self.hash.verify(&self.password) & self.known
+    }
+
+    /// Rounds of the hash, where it has some.
+    #[must_use]
+    pub fn rounds(&self) -> Option<NonZeroU32> {
+        match &self.hash {
+            Hash::Pbkdf2 { iterations, .. } => Some(*iterations),
+            _ => None,
+        }
     }
 }
 
@@ -221,6 +231,11 @@ impl Broker {
         }
     }
 
+    /// An exchange of AUTH packets with a client from there came to nothing.
+    pub fn exchange_failed(&mut self, now: Now, ip: Option<IpAddr>) {
+        self.login_failed(now, guarded(ip));
+    }
+
     fn login_failed(&mut self, now: Now, ip: Option<IpAddr>) {
         if let Some(ip) = ip {
             self.logins.guard.failed(now.mono_ms, ip);
@@ -241,7 +256,7 @@ impl Broker {
         if known { super::Failure::WrongPassword } else { super::Failure::UnknownUser }
     }
 
-    /// Notes what a client was let in by: a fingerprint, 0 when no password was asked, or [`Proof::Identity`].
+    /// Notes what a client was let in by: a fingerprint, 0 when no password was asked, or another proof.
     pub fn set_proof(&mut self, id: SessionId, proof: Proof) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         if session.details.is_some() {
@@ -249,18 +264,18 @@ impl Broker {
         }
     }
 
-    /// After a reload: puts every connected client under the rules of its listener, which `listener` tells with whether
-    /// that lets anybody in, and finds those who may no longer be here.
-    pub fn recheck(&mut self, listener: impl Fn(ConnId) -> Option<(RulesId, bool)>) -> Vec<ConnId> {
+    /// After a reload: puts every connected client under the rules of its listener, of which `listener` tells the terms,
+    /// and finds those who may no longer be here.
+    pub fn recheck(&mut self, listener: impl Fn(ConnId) -> Option<Terms>) -> Vec<ConnId> {
         let mut leaving = Vec::new();
         for id in self.sessions.ids() {
             let Some(session) = self.sessions.get_mut(id) else { continue };
             let Some(conn) = session.conn() else { continue };
-            let Some((rules, anonymous)) = listener(conn) else { continue };
-            session.rules = rules;
+            let Some(terms) = listener(conn) else { continue };
+            session.rules = terms.rules;
             let proof = session.details.as_ref().map_or(Proof::Hash(0), |details| details.proof);
             let username = session.username();
-            if !may_stay(&self.logins, self.access.rules(rules), username, proof, anonymous) {
+            if !may_stay(&self.logins, self.access.rules(terms.rules), username, proof, terms) {
                 leaving.push(conn);
             }
         }
@@ -273,8 +288,10 @@ impl Broker {
 pub enum Proof {
     /// The hash with this fingerprint; 0 when no password was asked.
     Hash(u64),
-    /// A certificate or an exchange.
-    Identity,
+    /// A certificate, whose name is the user's.
+    Certificate,
+    /// An exchange of AUTH packets.
+    Exchange,
 }
 
 impl Default for Proof {
@@ -283,16 +300,26 @@ impl Default for Proof {
     }
 }
 
-fn may_stay(
-    logins: &Logins,
-    rules: Option<&Rules>,
-    username: Option<&str>,
-    proof: Proof,
-    anonymous_allowed: bool,
-) -> bool {
-    let Proof::Hash(fingerprint) = proof else { return true };
+/// What a listener asks of its clients.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Its rules.
+    pub rules: RulesId,
+    /// Whether it lets anybody in.
+    pub anonymous_allowed: bool,
+    /// User names come from certificates.
+    pub named_by_certificate: bool,
+}
+
+fn may_stay(logins: &Logins, rules: Option<&Rules>, username: Option<&str>, proof: Proof, terms: Terms) -> bool {
+    let fingerprint = match proof {
+        Proof::Hash(fingerprint) if !terms.named_by_certificate => fingerprint,
+        Proof::Hash(_) => return false,
+        Proof::Certificate => return terms.named_by_certificate,
+        Proof::Exchange => return true,
+    };
     let passwords = rules.and_then(|rules| rules.passwords.as_deref());
-    let (Some(username), Some(passwords)) = (username, passwords) else { return anonymous_allowed };
+    let (Some(username), Some(passwords)) = (username, passwords) else { return terms.anonymous_allowed };
     passwords.find(username).is_some_and(|hash| logins.fingerprint(hash) == fingerprint)
 }
 

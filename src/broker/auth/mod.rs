@@ -61,6 +61,8 @@ pub enum Failure {
     NoPassword,
     /// The password is another.
     WrongPassword,
+    /// An exchange of AUTH packets came to nothing.
+    Exchange,
 }
 
 impl Failure {
@@ -78,6 +80,7 @@ impl Failure {
             Failure::UnknownUser => "unknown user",
             Failure::NoPassword => "no password",
             Failure::WrongPassword => "wrong password",
+            Failure::Exchange => "authentication refused",
         }
     }
 }

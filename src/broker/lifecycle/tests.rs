@@ -149,3 +149,77 @@ fn first_looks_at_retained_messages_share_what_a_turn_has() {
         assert_eq!((broker.looks_left, pulled(&mut broker, session).len()), (after, found), "{filter}");
     }
 }
+
+#[test]
+fn the_subscriptions_of_a_session_that_ends_go_in_slices() {
+    let mut broker = broker();
+    let many = SUBSCRIPTIONS_PER_TURN + 1000;
+    let leaving = broker.connect(START, request(1, "leaving", true, 0)).unwrap().session;
+    let staying = broker.connect(START, request(2, "staying", true, 0)).unwrap().session;
+    let subscribe = |broker: &mut Broker, session, filter: &str, share| {
+        let options = SubOptions { qos: QoS::AtLeastOnce, ..SubOptions::default() };
+        broker.subscribe(session, SubscribeRequest { filter, share, options, id: 0 }).unwrap();
+    };
+    // Both kinds, those that are published to last.
+    for i in 0..many {
+        subscribe(&mut broker, leaving, &format!("{i}/+"), (i % 2 == 0).then_some("g"));
+    }
+    for session in [leaving, staying] {
+        subscribe(&mut broker, session, "t", Some("g"));
+        subscribe(&mut broker, session, "t", None);
+    }
+    broker.disconnect(START, leaving, ConnId(Key::from_bits(1)), Ending { will: false, expiry_s: None });
+    assert_eq!((broker.session_count(), broker.find_client("leaving")), (1, None));
+    assert!(broker.subscription_counts().0 > 2, "some wait for their turn");
+    assert_eq!(broker.next_deadline(), Some(0), "which comes without anything else");
+    broker.check_invariants();
+
+    // What is published meanwhile reaches those who are there, and whoever comes under the same name has nothing of it.
+    for n in 0..10 {
+        publish(&mut broker, b"m");
+        let other = broker.connect(START, request(10 + n, "leaving", true, 0)).unwrap().session;
+        assert_ne!(other.0.index(), leaving.0.index(), "nobody has its place");
+        assert!(pulled(&mut broker, other).is_empty());
+        broker.disconnect(START, other, ConnId(Key::from_bits(10 + n)), Ending { will: false, expiry_s: None });
+    }
+    assert_eq!(pulled(&mut broker, staying).len(), 20, "its own and what is shared");
+
+    let mut turns = 0;
+    while broker.next_deadline() == Some(0) {
+        broker.on_timers(START);
+        turns += 1;
+    }
+    assert_eq!((turns, broker.subscription_counts()), (2, (1, 1)));
+    let again = broker.connect(START, request(1, "again", true, 0)).unwrap().session;
+    assert_eq!(again.0.index(), leaving.0.index());
+    broker.check_invariants();
+}
+
+#[test]
+fn a_will_that_waits_and_subscriptions_that_leave_go_together() {
+    let mut broker = broker();
+    let will = Will {
+        topic: "w".into(),
+        payload: Box::default(),
+        props: Box::default(),
+        qos: QoS::AtMostOnce,
+        retain: false,
+        delay_s: 1,
+        expiry_s: None,
+    };
+    let id = broker.connect(START, ConnectRequest { will: Some(will), ..request(1, "c", true, 0) }).unwrap().session;
+    for i in 0..=SUBSCRIPTIONS_AT_ONCE {
+        let options = SubOptions::default();
+        broker.subscribe(id, SubscribeRequest { filter: &i.to_string(), share: None, options, id: 0 }).unwrap();
+    }
+    broker.disconnect(START, id, ConnId(Key::from_bits(1)), Ending { will: true, expiry_s: None });
+    assert_eq!(broker.subscription_counts().0, 1);
+    // It comes back before either is gone.
+    let next = broker.connect(START, request(2, "c", true, 0)).unwrap().session;
+    assert_ne!(next.0.index(), id.0.index());
+    broker.on_timers(later(2000));
+    assert_eq!((broker.subscription_counts().0, broker.session_count()), (0, 1));
+    broker.check_invariants();
+    let third = broker.connect(START, request(3, "d", true, 0)).unwrap().session;
+    assert_eq!(third.0.index(), id.0.index());
+}

@@ -5,10 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::HashTable;
-
 use super::pool::{List, NONE, Pool, Slot};
-use super::tokens::{HASH, Keys, PLUS, Tokens, thin_out};
+use super::tokens::{HASH, Keys, PLUS, Tokens};
+use crate::broker::index::Index;
 
 const ROOT: u32 = 0;
 /// A stack entry whose own filter matches, whatever stands below it.
@@ -106,9 +105,9 @@ pub(super) struct Filters {
     keys: Keys,
     pub(super) tokens: Tokens,
     nodes: Pool<Node>,
-    edges: HashTable<u32>,
+    edges: Index<u32>,
     filters: Pool<Filter>,
-    exact: HashTable<u32>,
+    exact: Index<u32>,
 }
 
 impl std::ops::Index<u32> for Filters {
@@ -125,6 +124,14 @@ impl std::ops::IndexMut<u32> for Filters {
     }
 }
 
+/// The hash of a filter without wildcards.
+fn exact_hash(keys: Keys, filter: &Filter) -> u64 {
+    match &filter.name {
+        Name::Exact(name) => keys.text(name),
+        Name::Wild(_) => 0,
+    }
+}
+
 fn has_wildcard(filter: &str) -> bool {
     filter.split('/').any(|level| level == "+" || level == "#")
 }
@@ -135,9 +142,9 @@ impl Filters {
             keys: Keys(keys),
             tokens: Tokens::new(Keys(keys)),
             nodes: Pool::new(),
-            edges: HashTable::new(),
+            edges: Index::default(),
             filters: Pool::new(),
-            exact: HashTable::new(),
+            exact: Index::default(),
         };
         filters.nodes.insert(Node::new(NONE, NONE));
         filters
@@ -149,7 +156,7 @@ impl Filters {
 
     fn child(&self, parent: u32, token: u32) -> Option<u32> {
         let same = |&node: &u32| self.nodes[node].parent == parent && self.nodes[node].token == token;
-        self.edges.find(self.keys.pair(parent, token), same).copied()
+        self.edges.find(self.keys.pair(parent, token), same)
     }
 
     fn add_child(&mut self, parent: u32, level: &str) -> u32 {
@@ -159,7 +166,7 @@ impl Filters {
         above.children = (above.children + 1) | Node::wildcard_bit(token);
         let (keys, nodes) = (self.keys, &self.nodes);
         let rehash = |&node: &u32| keys.pair(nodes[node].parent, nodes[node].token);
-        self.edges.insert_unique(keys.pair(parent, token), node, rehash);
+        self.edges.insert(keys.pair(parent, token), node, rehash);
         node
     }
 
@@ -167,17 +174,15 @@ impl Filters {
     fn prune(&mut self, mut node: u32) {
         while node != ROOT && self.nodes[node].children == 0 && self.nodes[node].filter == NONE {
             let Node { parent, token, .. } = self.nodes[node];
-            if let Ok(entry) = self.edges.find_entry(self.keys.pair(parent, token), |&other| other == node) {
-                entry.remove();
-            }
+            let (keys, nodes) = (self.keys, &self.nodes);
+            let hash_of = |&node: &u32| keys.pair(nodes[node].parent, nodes[node].token);
+            self.edges.remove(keys.pair(parent, token), |&other| other == node, hash_of);
             self.nodes.remove(node);
             self.tokens.release(token);
             let above = &mut self.nodes[parent];
             above.children = (above.children - 1) & !Node::wildcard_bit(token);
             node = parent;
         }
-        let (keys, nodes) = (self.keys, &self.nodes);
-        thin_out(&mut self.edges, |&node| keys.pair(nodes[node].parent, nodes[node].token));
     }
 
     /// The deepest node on the path of a filter, and the levels that have none.
@@ -202,7 +207,7 @@ impl Filters {
             return (rest.next().is_none() && index != NONE).then_some(index);
         }
         let same = |&index: &u32| matches!(&self.filters[index].name, Name::Exact(name) if **name == *filter);
-        self.exact.find(self.keys.text(filter), same).copied()
+        self.exact.find(self.keys.text(filter), same)
     }
 
     /// The filter, made if need be, and the number of trie nodes this took; `None` when that would be more than
@@ -214,10 +219,7 @@ impl Filters {
             }
             let index = self.filters.insert(Filter { name: Name::Exact(filter.into()), ..Filter::default() });
             let (keys, filters) = (self.keys, &self.filters);
-            self.exact.insert_unique(keys.text(filter), index, |&index| match &filters[index].name {
-                Name::Exact(name) => keys.text(name),
-                Name::Wild(_) => 0,
-            });
+            self.exact.insert(keys.text(filter), index, |&index| exact_hash(keys, &filters[index]));
             return Some((index, 0));
         }
         let (mut node, rest) = self.descend(filter);
@@ -236,22 +238,15 @@ impl Filters {
         if self.filters[index].subscribers.len > 0 || self.filters[index].groups.len > 0 {
             return;
         }
-        match self.filters.remove(index).name {
-            Name::Exact(name) => {
-                if let Ok(entry) = self.exact.find_entry(self.keys.text(&name), |&other| other == index) {
-                    entry.remove();
-                }
-                let (keys, filters) = (self.keys, &self.filters);
-                thin_out(&mut self.exact, |&filter| match &filters[filter].name {
-                    Name::Exact(name) => keys.text(name),
-                    Name::Wild(_) => 0,
-                });
-            }
-            Name::Wild(node) => {
-                self.nodes[node].filter = NONE;
-                self.prune(node);
-            }
+        if let Name::Wild(node) = self.filters[index].name {
+            self.filters.remove(index);
+            self.nodes[node].filter = NONE;
+            return self.prune(node);
         }
+        let (keys, filters) = (self.keys, &self.filters);
+        let hash_of = |&index: &u32| exact_hash(keys, &filters[index]);
+        self.exact.remove(hash_of(&index), |&other| other == index, hash_of);
+        self.filters.remove(index);
     }
 
     /// The text of a filter.
@@ -271,8 +266,8 @@ impl Filters {
 
     /// Every filter, in no particular order.
     pub(super) fn all(&self) -> impl Iterator<Item = u32> {
-        let wild = self.edges.iter().map(|&node| self.nodes[node].filter).filter(|&filter| filter != NONE);
-        self.exact.iter().copied().chain(wild)
+        let wild = self.edges.iter().map(|node| self.nodes[node].filter).filter(|&filter| filter != NONE);
+        self.exact.iter().chain(wild)
     }
 
     /// Calls `hit` with every filter that matches the topic: the one that equals it, then those of the trie, at each
@@ -283,7 +278,7 @@ impl Filters {
     pub(super) fn matches(&self, topic: &str, scratch: &mut Scratch, mut hit: impl FnMut(u32)) -> u32 {
         let mut visited = 1u32;
         let same = |&index: &u32| matches!(&self.filters[index].name, Name::Exact(name) if **name == *topic);
-        if let Some(&index) = self.exact.find(self.keys.text(topic), same) {
+        if let Some(index) = self.exact.find(self.keys.text(topic), same) {
             hit(index);
         }
         if self.edges.is_empty() {
@@ -368,7 +363,7 @@ impl Filters {
     pub(super) fn check(&self, group_names: impl Iterator<Item = u32>) {
         let mut children = BTreeMap::<u32, u32>::new();
         let mut uses = BTreeMap::from([(PLUS, 1u32), (HASH, 1)]);
-        for &index in &self.edges {
+        for index in self.edges.iter() {
             let node = &self.nodes[index];
             assert_eq!(self.child(node.parent, node.token), Some(index));
             assert!(node.children != 0 || node.filter != NONE, "a node nothing needs");
@@ -376,7 +371,7 @@ impl Filters {
             *children.entry(node.parent).or_default() |= Node::wildcard_bit(node.token);
             *uses.entry(node.token).or_default() += 1;
         }
-        for index in self.edges.iter().copied().chain([ROOT]) {
+        for index in self.edges.iter().chain([ROOT]) {
             assert_eq!(self.nodes[index].children, children.get(&index).copied().unwrap_or(0));
         }
         assert_eq!(self.nodes.len(), self.edges.len() + 1);

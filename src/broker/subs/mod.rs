@@ -13,17 +13,19 @@ mod shares;
 mod tests;
 mod tokens;
 
-use hashbrown::HashTable;
-
 use self::filters::{Filters, Scratch};
 use self::pool::{Link, Linked, List, NONE, Pool, Slot};
 use self::shares::Group;
 use super::SessionId;
+use super::index::Index;
 use crate::slab::Key;
 use crate::wire::QoS;
 
 /// The most subscriptions of one session; more are refused with 0x97, quota exceeded.
 pub const MAX_SUBSCRIPTIONS_PER_SESSION: u32 = 1_000_000;
+
+/// Of these the most shared ones; more are refused likewise. Their groups are told whenever the client comes or goes.
+pub const MAX_SHARED_SUBSCRIPTIONS_PER_SESSION: u32 = 50_000;
 
 /// The most levels of wildcard filters one session may add to the table; more are refused with 0x97, quota exceeded. A
 /// level costs about 50 bytes for as little as two bytes of filter.
@@ -63,7 +65,7 @@ impl SubOptions {
     }
 }
 
-/// The subscriptions of one session, kept in the session. It must be emptied with [`Subs::remove_all`] before it is
+/// The subscriptions of one session, kept in the session. It must be emptied with [`Subs::remove_some`] before it is
 /// dropped, and only ever be used with the table and session it was first used with.
 #[derive(Default, Debug)]
 pub struct SubList {
@@ -149,6 +151,32 @@ pub struct SessionSub<'a> {
     pub id: u32,
 }
 
+impl SessionSub<'_> {
+    /// The filter with its `$share` part.
+    #[must_use]
+    pub fn full_filter(&self) -> String {
+        match self.share {
+            Some(share) => format!("$share/{share}/{}", self.filter),
+            None => self.filter.clone(),
+        }
+    }
+}
+
+/// How far a walk over a session's subscriptions got, see [`Subs::next_of_session`].
+#[derive(Clone, Copy, Debug)]
+pub struct SubCursor {
+    at: u32,
+    left: u32,
+}
+
+impl SubCursor {
+    /// At the start.
+    #[must_use]
+    pub const fn new(list: &SubList) -> SubCursor {
+        SubCursor { at: list.records.head, left: list.records.len }
+    }
+}
+
 /// One subscription.
 struct Record {
     session: SessionId,
@@ -227,7 +255,7 @@ pub struct Subs {
     records: Pool<Record>,
     filters: Filters,
     groups: Pool<Group>,
-    group_index: HashTable<u32>,
+    group_index: Index<u32>,
     shared: u32,
     scratch: Scratch,
     /// Groups a publish has to serve after the normal subscribers; empty between publishes.
@@ -242,7 +270,7 @@ impl Subs {
             records: Pool::new(),
             filters: Filters::new(keys),
             groups: Pool::new(),
-            group_index: HashTable::new(),
+            group_index: Index::default(),
             shared: 0,
             scratch: Scratch::default(),
             due: Vec::new(),
@@ -265,8 +293,8 @@ impl Subs {
     /// `id` is the v5 subscription identifier, 0 for none; `online` says whether the session is connected now.
     ///
     /// # Errors
-    /// [`QuotaExceeded`] past [`MAX_SUBSCRIPTIONS_PER_SESSION`] or [`MAX_WILDCARD_NODES_PER_SESSION`]; the table is
-    /// unchanged then.
+    /// [`QuotaExceeded`] past [`MAX_SUBSCRIPTIONS_PER_SESSION`], [`MAX_SHARED_SUBSCRIPTIONS_PER_SESSION`] or
+    /// [`MAX_WILDCARD_NODES_PER_SESSION`]; the table is unchanged then.
     #[expect(clippy::too_many_arguments, reason = "the parts of a SUBSCRIBE, and a struct would be used once")]
     pub fn subscribe(
         &mut self,
@@ -284,7 +312,8 @@ impl Subs {
             record.options = options.to_bits();
             return Ok(Added::Replaced);
         }
-        if list.records.len >= MAX_SUBSCRIPTIONS_PER_SESSION {
+        let too_many_shared = share.is_some() && list.shared >= MAX_SHARED_SUBSCRIPTIONS_PER_SESSION;
+        if list.records.len >= MAX_SUBSCRIPTIONS_PER_SESSION || too_many_shared {
             return Err(QuotaExceeded);
         }
         let allowed = MAX_WILDCARD_NODES_PER_SESSION.saturating_sub(list.nodes);
@@ -314,12 +343,15 @@ impl Subs {
         found.is_some()
     }
 
-    /// Removes every subscription of a session, in time linear in their number.
-    pub fn remove_all(&mut self, session: SessionId, list: &mut SubList) {
-        while list.records.len > 0 {
+    /// Removes at most `most` subscriptions of a session; how many it were. The session may be gone already, as long as no
+    /// other has its id.
+    pub fn remove_some(&mut self, session: SessionId, list: &mut SubList, most: u32) -> u32 {
+        let count = list.records.len.min(most);
+        for _ in 0..count {
             debug_assert_eq!(self.records[list.records.head].session, session);
             self.remove(list, list.records.head);
         }
+        count
     }
 
     /// Hands the topic's subscriptions to the sink: the filter that equals it, then those with wildcards, at each level
@@ -349,13 +381,23 @@ impl Subs {
 
     /// The subscriptions of a session: shared ones, the latest first, then normal ones in the order they were made.
     pub fn of_session(&self, list: &SubList) -> impl Iterator<Item = SessionSub<'_>> {
-        self.records.iter::<OfSession>(list.records).map(|index| {
-            let Match { options, id, shared, .. } = self.records[index].to_match();
-            let owner = self.records[index].owner;
-            let (filter, share) =
-                if shared { (self.groups[owner].filter, Some(self.share_name(owner))) } else { (owner, None) };
-            SessionSub { filter: self.filters.name(filter), share, options, id }
-        })
+        self.records.iter::<OfSession>(list.records).map(|index| self.session_sub(index))
+    }
+
+    /// The next one of them, for a walk that stops and goes on later. They must not change meanwhile.
+    pub fn next_of_session(&self, cursor: &mut SubCursor) -> Option<SessionSub<'_>> {
+        cursor.left = cursor.left.checked_sub(1)?;
+        let index = cursor.at;
+        cursor.at = self.records[index].in_session.next;
+        Some(self.session_sub(index))
+    }
+
+    fn session_sub(&self, index: u32) -> SessionSub<'_> {
+        let Match { options, id, shared, .. } = self.records[index].to_match();
+        let owner = self.records[index].owner;
+        let (filter, share) =
+            if shared { (self.groups[owner].filter, Some(self.share_name(owner))) } else { (owner, None) };
+        SessionSub { filter: self.filters.name(filter), share, options, id }
     }
 
     /// The record of a session's subscription. Walks the session's list or that of the filter or group, whichever is

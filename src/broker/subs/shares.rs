@@ -3,7 +3,6 @@
 //! C Mosquitto, which keeps offline members in the rotation and so loses every QoS 0 message whose turn is theirs.
 
 use super::pool::{Link, Linked, List, NONE, Slot};
-use super::tokens::thin_out;
 use super::{Match, OfOwner, OfSession, Record, SessionId, Sink, SubList, Subs};
 
 /// The most members one message is offered to: a group full of members that refuse must not stall the broker.
@@ -129,7 +128,7 @@ impl Subs {
     pub(super) fn find_group(&self, filter: u32, share: &str) -> Option<u32> {
         let name = self.filters.tokens.find(share)?;
         let same = |&group: &u32| self.groups[group].filter == filter && self.groups[group].name == name;
-        self.group_index.find(self.filters.keys().pair(filter, name), same).copied()
+        self.group_index.find(self.filters.keys().pair(filter, name), same)
     }
 
     /// The record with which a session is a member of a group; walks the shorter of the two lists.
@@ -151,9 +150,8 @@ impl Subs {
             let group = self.groups.insert(Group { name, filter, ..Group::default() });
             self.groups.push_back::<OfFilter>(&mut self.filters[filter].groups, group);
             let (keys, groups) = (self.filters.keys(), &self.groups);
-            self.group_index.insert_unique(keys.pair(filter, name), group, |&group| {
-                keys.pair(groups[group].filter, groups[group].name)
-            });
+            self.group_index
+                .insert(keys.pair(filter, name), group, |&group| keys.pair(groups[group].filter, groups[group].name));
             group
         });
         let record = &mut self.records[index];
@@ -173,14 +171,11 @@ impl Subs {
         if online.len + offline.len > 0 {
             return;
         }
-        let hash = self.filters.keys().pair(filter, name);
-        if let Ok(entry) = self.group_index.find_entry(hash, |&other| other == owner) {
-            entry.remove();
-        }
+        let (keys, groups) = (self.filters.keys(), &self.groups);
+        let hash_of = |&group: &u32| keys.pair(groups[group].filter, groups[group].name);
+        self.group_index.remove(keys.pair(filter, name), |&other| other == owner, hash_of);
         self.groups.unlink::<OfFilter>(&mut self.filters[filter].groups, owner);
         self.groups.remove(owner);
-        let (keys, groups) = (self.filters.keys(), &self.groups);
-        thin_out(&mut self.group_index, |&group| keys.pair(groups[group].filter, groups[group].name));
         self.filters.tokens.release(name);
         self.filters.release(filter);
     }

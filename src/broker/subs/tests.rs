@@ -81,7 +81,7 @@ impl World {
     }
 
     fn clear(&mut self, who: u32) {
-        self.subs.remove_all(session(who), &mut self.lists[who as usize]);
+        self.subs.remove_some(session(who), &mut self.lists[who as usize], u32::MAX);
     }
 
     fn publish(&mut self, topic: &str) -> Seen {
@@ -468,6 +468,19 @@ fn a_session_past_its_share_of_the_table_is_refused() {
     world.lists[1].records.len = MAX_SUBSCRIPTIONS_PER_SESSION;
     let list = &mut world.lists[1];
     assert_eq!(world.subs.subscribe(session(1), list, "t", None, qos(QoS::AtMostOnce), 0, true), Err(QuotaExceeded));
+}
+
+#[test]
+fn a_session_may_have_only_so_many_shared_subscriptions() {
+    let mut world = World::new(1);
+    world.lists[0].shared = MAX_SHARED_SUBSCRIPTIONS_PER_SESSION;
+    let list = &mut world.lists[0];
+    let mut add = |share| world.subs.subscribe(session(0), list, "t", share, qos(QoS::AtMostOnce), 0, true);
+    assert_eq!(add(Some("g")), Err(QuotaExceeded));
+    world.lists[0].shared = 0;
+    let list = &mut world.lists[0];
+    let mut add = |share| world.subs.subscribe(session(0), list, "t", share, qos(QoS::AtMostOnce), 0, true);
+    assert_eq!((add(None), add(Some("g"))), (Ok(Added::New), Ok(Added::New)));
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::hash::Hasher;
 
-use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 
 use super::pool::{Pool, Slot};
+use crate::broker::index::Index;
 
 /// The token of `+`, which is never released.
 pub(super) const PLUS: u32 = 0;
@@ -31,13 +31,6 @@ impl Keys {
     }
 }
 
-/// Lets a table give memory back from which most entries were removed.
-pub(super) fn thin_out(table: &mut HashTable<u32>, hash: impl Fn(&u32) -> u64) {
-    if table.capacity() > 1024 && table.len() < table.capacity() / 8 {
-        table.shrink_to(table.len() * 2, hash);
-    }
-}
-
 #[derive(Default)]
 pub(super) struct Token {
     name: Box<str>,
@@ -55,13 +48,13 @@ impl Slot for Token {
 pub(super) struct Tokens {
     keys: Keys,
     tokens: Pool<Token>,
-    by_name: HashTable<u32>,
+    by_name: Index<u32>,
 }
 
 impl Tokens {
     /// The wildcards and nothing else.
     pub(super) fn new(keys: Keys) -> Tokens {
-        let mut tokens = Tokens { keys, tokens: Pool::new(), by_name: HashTable::new() };
+        let mut tokens = Tokens { keys, tokens: Pool::new(), by_name: Index::default() };
         let wildcards = [tokens.intern("+"), tokens.intern("#")];
         debug_assert_eq!(wildcards, [PLUS, HASH]);
         tokens
@@ -69,7 +62,7 @@ impl Tokens {
 
     /// The token of a name, unless nobody uses it.
     pub(super) fn find(&self, name: &str) -> Option<u32> {
-        self.by_name.find(self.keys.text(name), |&token| *self.tokens[token].name == *name).copied()
+        self.by_name.find(self.keys.text(name), |&token| *self.tokens[token].name == *name)
     }
 
     /// The token of a name, used once more.
@@ -80,7 +73,7 @@ impl Tokens {
         }
         let token = self.tokens.insert(Token { name: name.into(), uses: 1 });
         let (keys, tokens) = (self.keys, &self.tokens);
-        self.by_name.insert_unique(keys.text(name), token, |&token| keys.text(&tokens[token].name));
+        self.by_name.insert(keys.text(name), token, |&token| keys.text(&tokens[token].name));
         token
     }
 
@@ -90,13 +83,10 @@ impl Tokens {
         if self.tokens[token].uses > 0 {
             return;
         }
-        let hash = self.keys.text(&self.tokens[token].name);
-        if let Ok(entry) = self.by_name.find_entry(hash, |&other| other == token) {
-            entry.remove();
-        }
-        self.tokens.remove(token);
         let (keys, tokens) = (self.keys, &self.tokens);
-        thin_out(&mut self.by_name, |&token| keys.text(&tokens[token].name));
+        let hash_of = |&token: &u32| keys.text(&tokens[token].name);
+        self.by_name.remove(hash_of(&token), |&other| other == token, hash_of);
+        self.tokens.remove(token);
     }
 
     pub(super) fn name(&self, token: u32) -> &str {

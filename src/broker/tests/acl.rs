@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::*;
 use crate::broker::auth::access::{RuleFiles, Rules, RulesId};
 use crate::broker::auth::acl::{Acl, Right};
+use crate::broker::auth::login::Terms;
 
 const ID: PacketId = PacketId::MIN;
 
@@ -242,9 +243,13 @@ fn sessions_follow_the_rules_of_their_listener() {
     let m = access.set_listener(files("m"), rules("topic read m\n")).expect("room");
     access.set_listeners(Some(vec![(1883, l), (1883, m)]));
     world.broker.set_access(access.clone());
+    let terms = Terms { rules: m, anonymous_allowed: true, named_by_certificate: false };
     // The connection knows better which of the two it is.
-    assert_eq!(world.broker.recheck(|conn| (conn == here.1).then_some((m, true))), []);
+    assert_eq!(world.broker.recheck(|conn| (conn == here.1).then_some(terms)), []);
     assert_eq!((may(&world, here.0), may(&world, away.0)), ([false, false, true], [false, true, false]));
+    world.drop_conn(here);
+    world.broker.set_access(access.clone());
+    assert_eq!(may(&world, here.0), [false, false, true], "and that lasts");
     access.set_listeners(Some(vec![(7, l)]));
     world.broker.set_access(access.clone());
     assert_eq!(may(&world, here.0), [false, false, true], "its listener is gone, its rules are not");

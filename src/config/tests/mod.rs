@@ -236,6 +236,41 @@ fn nobody_can_connect_without_a_known_version() {
 }
 
 #[test]
+#[cfg(all(feature = "tls", feature = "proxy", feature = "websockets"))]
+fn options_that_do_nothing_are_told() {
+    let told = |text: &str| -> Vec<String> {
+        let lines = parse(&format!("listener 1\n{text}")).finish(&[]).lines;
+        lines.into_iter().filter(|(severity, _)| *severity == Severity::Warning).map(|(_, line)| line).collect()
+    };
+    let tls = "certfile a\nkeyfile b\n";
+    for (option, enough) in [
+        ("require_certificate true", tls.to_owned()),
+        ("require_certificate true", "enable_proxy_protocol 2\n".into()),
+        ("crlfile x", format!("{tls}require_certificate true\n")),
+        ("disable_client_cert_date_checks true", format!("{tls}require_certificate true\n")),
+        ("ciphers HIGH", tls.to_owned()),
+        ("ciphers_tls1.3 TLS_AES_128_GCM_SHA256", tls.to_owned()),
+        ("proxy_protocol_v2_require_tls true", "enable_proxy_protocol 2\n".into()),
+        ("websockets_origin https://a", "protocol websockets\n".into()),
+        ("http_dir /", "protocol websockets\n".into()),
+    ] {
+        let name = option.split(' ').next().unwrap();
+        let start = format!("Warning: Listener 1 on all addresses: '{name}' has no effect without '");
+        assert!(matches!(&told(option)[..], [line] if line.starts_with(&start)), "{option}: {:?}", told(option));
+        assert_eq!(told(&format!("{enough}{option}")), Vec::<String>::new(), "{option}");
+    }
+    for option in ["use_identity_as_username", "use_subject_as_username"] {
+        for lacking in ["", tls] {
+            let line = &told(&format!("{lacking}{option} true"))[0];
+            assert!(line.contains(&format!(": '{option}' refuses every client without '")), "{line}");
+        }
+        let enough = format!("{tls}require_certificate true\n{option} true");
+        assert_eq!(told(&enough), Vec::<String>::new());
+    }
+    assert_eq!(told("enable_proxy_protocol 2\nuse_identity_as_username true"), Vec::<String>::new());
+}
+
+#[test]
 fn per_listener_settings_moves_security_options_to_their_listener() {
     let config = parse(
         "per_listener_settings true\nlistener 1\nallow_anonymous true\nauto_id_prefix a\n\

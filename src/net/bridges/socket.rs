@@ -54,6 +54,8 @@ pub(super) fn is_connected(stream: &Stream) -> io::Result<bool> {
         return Err(error);
     }
     match stream.peer_addr() {
+        // A port that nobody listens on may be the one that this socket begins at: it meets itself.
+        Ok(peer) if stream.local_addr().is_ok_and(|own| own == peer) => Err(io::ErrorKind::ConnectionRefused.into()),
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
         Err(error) => Err(error),

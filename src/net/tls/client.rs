@@ -12,7 +12,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use webpki::KeyUsage;
 
-use super::error::{TlsError, TlsLoadError};
+use super::error::{TlsError, TlsLoadError, TlsPeer};
 use super::verify::Verifier;
 use super::x509::Certificate;
 use super::{TlsOptions, TlsStream, TlsVersion, load, names};
@@ -137,8 +137,10 @@ impl ClientTls {
     /// The name cannot be one in a certificate.
     pub fn connect(&self, host: &str) -> Result<TlsStream, TlsError> {
         let name = ServerName::try_from(host.to_owned());
-        let name =
-            name.map_err(|_| TlsError(Error::General(format!("'{host}' cannot be the name in a certificate"))))?;
+        let name = name.map_err(|_| {
+            let error = Error::General(format!("'{host}' cannot be the name in a certificate"));
+            TlsError { error, peer: TlsPeer::Server }
+        })?;
         TlsStream::to_server(Arc::clone(&self.config), name)
     }
 }

@@ -4,6 +4,8 @@
 use der::asn1::AnyRef;
 use der::{Decode, Reader, SliceReader, Tag};
 
+use crate::wire::reader;
+
 /// OpenSSL's short names of `2.5.4.N`, by the last number.
 const X520: &[(u8, &str)] = &[
     (3, "CN"),
@@ -113,12 +115,12 @@ impl Attribute<'_> {
     }
 }
 
-/// The first common name of a subject. `None` without one, and for one that is no text or holds a NUL: `admin\0.example`
-/// must not pass for `admin`.
+/// The first common name of a subject. `None` without one, and for one that could not stand in CONNECT either:
+/// `admin\0.example` must not pass for `admin`, and a line feed not reach rules or the log.
 pub(super) fn common_name(subject: &[u8]) -> Option<String> {
     let all = attributes(subject).ok()?;
     let first = all.iter().find(|attribute| attribute.oid == [0x55, 4, 3])?;
-    first.text().filter(|text| !text.is_empty() && !text.contains('\0'))
+    first.text().filter(|text| !text.is_empty() && reader::utf8(text.as_bytes()).is_some())
 }
 
 /// A subject as RFC 2253 text, byte for byte what OpenSSL gives: the last part first, everything beyond ASCII escaped.
@@ -220,7 +222,7 @@ mod tests {
     const O: &[u8] = &[0x55, 4, 10];
 
     #[test]
-    fn the_identity_is_the_first_common_name_and_must_be_text_without_nul() {
+    fn the_identity_is_the_first_common_name_and_must_be_text_that_mqtt_permits() {
         for (parts, wanted) in [
             (vec![(O, 12, &b"o"[..], false), (CN, 12, b"x", false), (CN, 12, b"y", false)], Some("x")),
             (vec![(CN, 12, "ü".as_bytes(), false)], Some("ü")),
@@ -229,6 +231,9 @@ mod tests {
             (vec![(CN, 20, &[0xFC], false)], Some("ü")),
             (vec![(O, 12, b"o", false)], None),
             (vec![(CN, 12, b"a\0b", false)], None),
+            (vec![(CN, 12, b"a\nb", false)], None),
+            (vec![(CN, 12, "a\u{85}b".as_bytes(), false)], None),
+            (vec![(CN, 20, &[b'a', 0x1B], false)], None),
             (vec![(CN, 12, &[0xFF], false)], None),
             (vec![(CN, 12, b"", false)], None),
             (vec![(CN, 4, b"octets", false)], None),

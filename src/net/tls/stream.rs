@@ -17,7 +17,7 @@ use rustls::unbuffered::{
 };
 use rustls::{ClientConfig, CommonState, Error, InvalidMessage, ServerConfig};
 
-use super::error::TlsError;
+use super::error::{TlsError, TlsPeer};
 use super::{ciphers, names};
 
 /// Head of a record: type, version, length.
@@ -124,14 +124,15 @@ impl TlsStream {
     pub(super) fn new(config: Arc<ServerConfig>) -> Result<TlsStream, TlsError> {
         UnbufferedServerConnection::new(config)
             .map(|server| TlsStream::of(Connection::Server(server)))
-            .map_err(TlsError)
+            .map_err(|error| TlsError { error, peer: TlsPeer::Client })
     }
 
     /// A connection to a server, whose first message waits in the output.
     pub(super) fn to_server(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<TlsStream, TlsError> {
-        let client = UnbufferedClientConnection::new(config, name).map_err(TlsError)?;
+        let of_server = |error| TlsError { error, peer: TlsPeer::Server };
+        let client = UnbufferedClientConnection::new(config, name).map_err(of_server)?;
         let mut this = TlsStream::of(Connection::Client(client));
-        this.connection.run(&mut [], &mut this.output, &mut Vec::new()).map_err(TlsError)?;
+        this.connection.run(&mut [], &mut this.output, &mut Vec::new()).map_err(of_server)?;
         Ok(this)
     }
 
@@ -145,6 +146,14 @@ impl TlsStream {
             reading: Side::Open,
             writing: Side::Open,
         }
+    }
+
+    fn error(&self, error: Error) -> TlsError {
+        let peer = match self.connection {
+            Connection::Server(_) => TlsPeer::Client,
+            Connection::Client(_) => TlsPeer::Server,
+        };
+        TlsError { error, peer }
     }
 
     /// Takes what came from the socket, decrypting it in place, and appends the plaintext to `plain`: at most as many bytes,
@@ -201,7 +210,7 @@ impl TlsStream {
             return Ok(());
         }
         self.end();
-        Err(TlsError(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)))
+        Err(self.error(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)))
     }
 
     fn end(&mut self) {
@@ -223,7 +232,7 @@ impl TlsStream {
             }
             Err(error) => {
                 self.end();
-                Err(TlsError(error))
+                Err(self.error(error))
             }
         }
     }
@@ -258,7 +267,7 @@ impl TlsStream {
         let room = plain.len() + RECORD_ROOM;
         self.connection.send(&mut self.kept, &mut self.output, room, Some(plain)).map_err(|error| {
             self.end();
-            TlsError(error)
+            self.error(error)
         })?;
         Ok(plain.len())
     }
@@ -317,7 +326,7 @@ impl TlsStream {
     }
 
     /// The first common name of the client's certificate `[conf: use_identity_as_username]`. `None` without certificate or
-    /// name, and for one that is no text or holds a NUL.
+    /// name, and for one that is no text or holds control characters.
     #[must_use]
     pub fn identity(&self) -> Option<String> {
         names::common_name(super::x509::Certificate::read(self.peer_certificate()?).ok()?.subject)

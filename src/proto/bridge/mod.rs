@@ -25,8 +25,6 @@ mod profile;
 mod remap;
 mod restart;
 mod suspects;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -89,7 +89,8 @@ impl Server {
             client_id = username.ok_or((Some(ReasonCode::NOT_AUTHORIZED), Refusal::NotAuthorised))?;
         }
         let proof = match identity {
-            Some(_) => Proof::Identity,
+            Some(_) if matches!(known, Known::Exchanged { identity: Some(_), .. }) => Proof::Exchange,
+            Some(_) => Proof::Certificate,
             None => match self.log_in(turn, connect, username, known)? {
                 Gate::Open(proof) => proof,
                 shut => return Ok(shut),

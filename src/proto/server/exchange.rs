@@ -4,8 +4,8 @@ use super::connect::Refused;
 use super::login::{At, Gate, Known};
 use super::{Handled, Phase, Server};
 use crate::broker::SessionId;
-use crate::broker::auth::Identity;
 use crate::broker::auth::exchange::{Exchange, Step};
+use crate::broker::auth::{Failure, Identity};
 use crate::proto::close::Refusal;
 use crate::proto::{CloseReason, Turn, conformance};
 use crate::wire::connect::Connect;
@@ -29,8 +29,12 @@ impl Server {
         self.extra.as_ref()?.method.as_deref()
     }
 
-    /// Begins the exchange that CONNECT asks for.
+    /// Begins the exchange that CONNECT asks for, unless the guard against guessing wants it to wait.
     pub(super) fn begin_exchange(&self, turn: &Turn<'_>, method: &str) -> Result<Gate, Refused> {
+        let wait_ms = turn.broker.login_wait_ms(turn.now, self.peer.ip());
+        if wait_ms > 0 {
+            return self.wait(turn, wait_ms);
+        }
         let exchange = turn.broker.logins.begin.and_then(|begin| begin(method));
         exchange.map(Gate::Exchange).ok_or((Some(ReasonCode::BAD_AUTHENTICATION_METHOD), Refusal::DisallowedFeature))
     }
@@ -54,6 +58,8 @@ impl Server {
             }
             Step::Done { identity, data } => self.decide(turn, packet, connect, &Known::Exchanged { identity, data }),
             Step::Refused => {
+                turn.broker.exchange_failed(turn.now, self.peer.ip());
+                self.log_failure(connect, connect.username, Failure::Exchange);
                 let code = conformance::not_authorised(turn.strict(), connect.version, true);
                 self.turn_away(turn, connect, (Some(code), Refusal::NotAuthorised))
             }
@@ -101,7 +107,10 @@ impl Server {
                 self.send_auth(turn, ReasonCode::SUCCESS, Some(method), data.as_deref());
                 Ok(())
             }
-            Step::Done { .. } | Step::Refused => Err(CloseReason::NoLongerAllowed),
+            Step::Done { .. } | Step::Refused => {
+                turn.broker.exchange_failed(turn.now, self.peer.ip());
+                Err(CloseReason::NoLongerAllowed)
+            }
         }
     }
 

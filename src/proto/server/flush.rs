@@ -18,7 +18,7 @@ impl Server {
         let Some(session) = self.session().filter(|_| !self.is_taken_over(turn)) else { return false };
         self.release_deferred(turn);
         // Nothing comes before CONNACK, and no retained message before its SUBACK.
-        if self.waits(PacketType::Connack) || self.waits(PacketType::Suback) {
+        if self.waits(PacketType::Connack) || self.waits(PacketType::Suback) || self.is_unfinished() {
             return false;
         }
         let mut budget = turn.broker.looks();

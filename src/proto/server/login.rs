@@ -252,20 +252,26 @@ impl Server {
             Login::Welcome(fingerprint) => Ok(Gate::Open(Proof::Hash(fingerprint))),
             Login::Refused(failure) => Err(self.failed(turn, connect, username, failure)),
             Login::Check(check, fingerprint) => Ok(Gate::Check(check, fingerprint)),
-            Login::Wait(ms) => {
-                let until_ms = turn.now.mono_ms.saturating_add(ms);
-                // It would not be looked at before its time is up.
-                if self.keepalive_deadline().is_some_and(|deadline| deadline <= until_ms) {
-                    return Err(busy(connect.version));
-                }
-                Ok(Gate::Guard(until_ms))
-            }
+            Login::Wait(ms) => self.wait(turn, ms),
         }
+    }
+
+    /// Has a client wait for the guard, if it would be looked at before its time is up.
+    pub(super) fn wait(&self, turn: &Turn<'_>, ms: u64) -> Result<Gate, Refused> {
+        let until_ms = turn.now.mono_ms.saturating_add(ms);
+        let too_late = self.keepalive_deadline().is_some_and(|deadline| deadline <= until_ms);
+        if too_late { Err(busy(self.version)) } else { Ok(Gate::Guard(until_ms)) }
+    }
+
+    fn failed(&self, turn: &Turn<'_>, connect: &Connect<'_>, username: Option<&str>, failure: Failure) -> Refused {
+        self.log_failure(connect, username, failure);
+        let code = conformance::not_authorised(turn.strict(), connect.version, username.is_some());
+        (Some(code), Refusal::NotAuthorised)
     }
 
     /// Logs a login that failed, in one line that tools against guessing can read also when `connection_messages` is off.
     /// What the peer chose stands before its address, so that it cannot pass for another.
-    fn failed(&self, turn: &Turn<'_>, connect: &Connect<'_>, username: Option<&str>, failure: Failure) -> Refused {
+    pub(super) fn log_failure(&self, connect: &Connect<'_>, username: Option<&str>, failure: Failure) {
         if failure.is_guess() {
             let (id, username, peer) = (connect.client_id, username.unwrap_or_default(), self.peer);
             crate::notice!(
@@ -275,8 +281,6 @@ impl Server {
                 failure.words()
             );
         }
-        let code = conformance::not_authorised(turn.strict(), connect.version, username.is_some());
-        (Some(code), Refusal::NotAuthorised)
     }
 }
 

@@ -1,31 +1,96 @@
-//! SUBSCRIBE and UNSUBSCRIBE: filters are applied one by one, so those before a bad one take effect.
+//! SUBSCRIBE and UNSUBSCRIBE: filters are applied one by one, so those before a bad one take effect. A packet may hold half
+//! a million of them: what the turn has no time for waits for the next one, and everything behind the packet waits for it.
 
 use std::borrow::Cow;
+use std::mem;
 
 use super::{Handled, Server};
 use crate::broker::subs::SubOptions;
 use crate::broker::{SessionId, SubscribeRequest};
-use crate::proto::{Turn, conformance};
+use crate::proto::{CloseReason, Turn, conformance};
 use crate::wire::error::DecodeError;
-use crate::wire::packet::PacketType;
+use crate::wire::packet::{self, Packet, PacketType};
 use crate::wire::subscribe::{Subscribe, Unsubscribe, encode_suback, encode_unsuback};
 use crate::wire::topic::{TopicError, split_share};
-use crate::wire::{ProtocolVersion, ReasonCode};
+use crate::wire::{ProtocolVersion, ReasonCode, Role};
 use crate::{log_subscribe, log_unsubscribe};
 
 /// Work charged for one filter.
 const FILTER_WORK: u32 = 4;
 
+/// A packet of which some filters are done.
+pub(super) struct Unfinished {
+    first: u8,
+    body: Box<[u8]>,
+    done: Progress,
+}
+
+/// How much of a packet is done.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// Bytes of filters that are left; `None` before the first.
+    left: Option<usize>,
+    codes: Vec<ReasonCode>,
+}
+
+/// What is left to do, if anything.
+type Done = Result<Option<Progress>, CloseReason>;
+
 impl Server {
-    pub(super) fn on_subscribe(&mut self, turn: &mut Turn<'_>, session: SessionId, packet: &Subscribe<'_>) -> Handled {
-        log::debug!("Received SUBSCRIBE from {}", turn.broker.client_id(session));
-        let mut codes = Vec::new();
-        let refused = conformance::filter_refusal(turn.strict(), self.version);
-        if turn.strict() {
-            check_whole(packet.filters_strict(), refused)?;
+    /// True while filters of a packet wait for their turn.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.unfinished.is_some())
+    }
+
+    /// Keeps what the turn had no time for.
+    pub(super) fn keep_unfinished(&mut self, first: u8, body: &[u8], left: Option<Progress>) {
+        if let Some(done) = left {
+            self.extra().unfinished = Some(Box::new(Unfinished { first, body: body.into(), done }));
         }
-        let filters = if turn.strict() { packet.filters_strict() } else { packet.filters() };
-        for item in filters {
+    }
+
+    /// Goes on with a packet that an earlier turn had no time for.
+    pub(super) fn go_on(&mut self, turn: &mut Turn<'_>) -> Handled {
+        let unfinished = self.extra.as_mut().and_then(|extra| extra.unfinished.take());
+        let (Some(mut unfinished), Some(session)) = (unfinished, self.session()) else { return Ok(()) };
+        let done = mem::take(&mut unfinished.done);
+        let left = match packet::decode(self.version, Role::FromClient, unfinished.first, &unfinished.body)? {
+            Packet::Subscribe(packet) => self.on_subscribe(turn, session, &packet, done)?,
+            Packet::Unsubscribe(packet) => self.on_unsubscribe(turn, session, &packet, done)?,
+            _ => None,
+        };
+        if let Some(done) = left {
+            unfinished.done = done;
+            self.extra().unfinished = Some(unfinished);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_subscribe(
+        &mut self,
+        turn: &mut Turn<'_>,
+        session: SessionId,
+        packet: &Subscribe<'_>,
+        done: Progress,
+    ) -> Done {
+        let Progress { left, mut codes } = done;
+        let refused = conformance::filter_refusal(turn.strict(), self.version);
+        let mut filters = if turn.strict() { packet.filters_strict() } else { packet.filters() };
+        match left {
+            Some(left) => filters.go_on_at(left),
+            None => {
+                log::debug!("Received SUBSCRIBE from {}", turn.broker.client_id(session));
+                if turn.strict() {
+                    check_whole(packet.filters_strict(), refused)?;
+                }
+            }
+        }
+        loop {
+            if turn.budget == 0 && filters.left() > 0 {
+                return Ok(Some(Progress { left: Some(filters.left()), codes }));
+            }
+            let Some(item) = filters.next() else { break };
+            turn.charge(FILTER_WORK);
             let found = item.and_then(|(filter, wanted)| Ok((target(turn, filter, PacketType::Subscribe)?, wanted)));
             let ((share, filter), wanted) = match (found, refused) {
                 (Err(DecodeError::Filter(..)), Some(code)) => {
@@ -45,7 +110,6 @@ impl Server {
                 retain_handling: wanted.retain_handling as u8,
             };
             let request = SubscribeRequest { filter, share, options, id: packet.subscription_id.unwrap_or(0) };
-            turn.charge(FILTER_WORK);
             codes.push(match turn.broker.subscribe(session, request) {
                 Ok(qos) => {
                     log::debug!("\t{filter} (QoS {})", qos as u8);
@@ -66,7 +130,7 @@ impl Server {
         log::debug!("Sending SUBACK to {}", turn.broker.client_id(session));
         let id = packet.id;
         self.acknowledge(turn, |out, version| encode_suback(out, version, id, &codes));
-        Ok(())
+        Ok(None)
     }
 
     pub(super) fn on_unsubscribe(
@@ -74,15 +138,26 @@ impl Server {
         turn: &mut Turn<'_>,
         session: SessionId,
         packet: &Unsubscribe<'_>,
-    ) -> Handled {
-        log::debug!("Received UNSUBSCRIBE from {}", turn.broker.client_id(session));
-        let mut codes = Vec::new();
+        done: Progress,
+    ) -> Done {
+        let Progress { left, mut codes } = done;
         let refused = conformance::filter_refusal(turn.strict(), self.version);
-        if turn.strict() {
-            check_whole(packet.filters_strict(), refused)?;
+        let mut filters = if turn.strict() { packet.filters_strict() } else { packet.filters() };
+        match left {
+            Some(left) => filters.go_on_at(left),
+            None => {
+                log::debug!("Received UNSUBSCRIBE from {}", turn.broker.client_id(session));
+                if turn.strict() {
+                    check_whole(packet.filters_strict(), refused)?;
+                }
+            }
         }
-        let filters = if turn.strict() { packet.filters_strict() } else { packet.filters() };
-        for item in filters {
+        loop {
+            if turn.budget == 0 && filters.left() > 0 {
+                return Ok(Some(Progress { left: Some(filters.left()), codes }));
+            }
+            let Some(item) = filters.next() else { break };
+            turn.charge(FILTER_WORK);
             // C Mosquitto forgets the mount point here, so its clients can never unsubscribe.
             let found = item.and_then(|filter| target(turn, filter, PacketType::Unsubscribe));
             let (share, filter) = match (found, refused) {
@@ -93,7 +168,6 @@ impl Server {
                 (found, _) => found?,
             };
             let filter = filter.as_ref();
-            turn.charge(FILTER_WORK);
             let existed = turn.broker.unsubscribe(session, filter, share);
             log::debug!("\t{filter}");
             log_unsubscribe!("{} {filter}", turn.broker.client_id(session));
@@ -102,7 +176,7 @@ impl Server {
         log::debug!("Sending UNSUBACK to {}", turn.broker.client_id(session));
         let id = packet.id;
         self.acknowledge(turn, |out, version| encode_unsuback(out, version, id, &codes));
-        Ok(())
+        Ok(None)
     }
 }
 

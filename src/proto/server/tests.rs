@@ -8,6 +8,7 @@ use crate::slab::Key;
 use crate::timer::Now;
 
 const CONNECT_V5: &[u8] = b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x0a\x00\x00\x01p";
+const CONNECT_V311: &[u8] = b"\x10\x0d\x00\x04MQTT\x04\x02\x00\x0a\x00\x01p";
 const PUBLISH_1: &[u8] = b"\x32\x06\x00\x01t\x00\x01\x00";
 
 /// A core with its endpoints, one for each connection that was opened.
@@ -354,4 +355,79 @@ fn by_the_letter_a_client_may_send_what_it_was_told_also_after_a_reload() {
     world.send(at, &connect(5, true, 10, &[], "d"));
     world.send(at, &publish(1));
     assert!(matches!(world.send(at, &publish(2)), Flow::Close(CloseReason::ReceiveMaximumExceeded)));
+}
+
+/// The body of a SUBSCRIBE or UNSUBSCRIBE with so many filters `0` to `n - 1`, of which `wrong` is none.
+fn many_filters(version: ProtocolVersion, subscribe: bool, n: usize, wrong: Option<usize>) -> Vec<u8> {
+    let mut body = vec![0, 7];
+    if version == ProtocolVersion::V5 {
+        body.push(0);
+    }
+    for i in 0..n {
+        let filter = if wrong == Some(i) { "#/#".into() } else { i.to_string() };
+        crate::wire::writer::put_str(&mut body, &filter);
+        if subscribe {
+            body.push(1);
+        }
+    }
+    body
+}
+
+/// Turns until the connection has nothing more to do; how many there were, and how it ended.
+fn turns_for(world: &mut World, at: usize, bytes: &[u8]) -> (usize, Flow) {
+    let mut flow = world.send(at, bytes);
+    let mut turns = 1;
+    while matches!(flow, Flow::Again) {
+        assert!(world.received(at).is_empty(), "nothing comes before the answer");
+        flow = world.send(at, &[]);
+        turns += 1;
+    }
+    (turns, flow)
+}
+
+#[test]
+fn a_large_subscribe_is_handled_in_slices() {
+    const FILTERS: usize = 10_000;
+    for version in [ProtocolVersion::V311, ProtocolVersion::V5] {
+        let mut world = World::new();
+        let at = world.open();
+        world.send(at, if version == ProtocolVersion::V5 { CONNECT_V5 } else { CONNECT_V311 });
+        world.received(at);
+        let ping = [0xC0, 0];
+        for (subscribe, first, answer) in [(true, 0x82, 0x90), (false, 0xA2, 0xB0)] {
+            let request = packet(first, &many_filters(version, subscribe, FILTERS, None));
+            let (turns, flow) = turns_for(&mut world, at, &[&request[..], &ping].concat());
+            assert!(matches!(flow, Flow::Continue), "{flow:?}");
+            // With the usual budget of 4096 a filter costs 4.
+            assert!((10..12).contains(&turns), "{turns} turns");
+            let codes = if subscribe || version == ProtocolVersion::V5 { FILTERS } else { 0 };
+            let got = world.received(at);
+            let mut wanted = vec![0, 7];
+            if version == ProtocolVersion::V5 {
+                wanted.push(0);
+            }
+            wanted.extend(std::iter::repeat_n(u8::from(subscribe), codes));
+            assert_eq!(got, [&packet(answer, &wanted)[..], &[0xD0, 0]].concat());
+            assert_eq!(world.broker.subscription_counts().0, if subscribe { FILTERS } else { 0 });
+        }
+        // A fault behind the first slice: what stands before it counts, nothing behind it.
+        let request = packet(0x82, &many_filters(version, true, FILTERS, Some(5_000)));
+        let (_, flow) = turns_for(&mut world, at, &request);
+        assert!(matches!(flow, Flow::Close(CloseReason::Decode(_))), "{flow:?}");
+        assert_eq!(world.broker.subscription_counts().0, 5_000);
+    }
+}
+
+#[test]
+fn a_client_that_goes_in_the_midst_of_its_subscribe_leaves_nothing() {
+    let mut world = World::new();
+    let at = world.open();
+    world.send(at, CONNECT_V5);
+    world.received(at);
+    let request = packet(0x82, &many_filters(ProtocolVersion::V5, true, 10_000, None));
+    assert!(matches!(world.send(at, &request), Flow::Again));
+    world.with(at, |server, turn| server.close(turn, &CloseReason::ClosedByClient));
+    assert!(matches!(world.send(at, &[]), Flow::Continue));
+    world.broker.on_timers(world.now);
+    assert_eq!((world.broker.session_count(), world.broker.subscription_counts()), (0, (0, 0)));
 }

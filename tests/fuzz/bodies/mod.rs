@@ -17,6 +17,8 @@ mod frames;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod packets;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod server;
 #[cfg(feature = "tls")]
 mod tls;
@@ -33,6 +35,8 @@ pub use frames::frames;
 #[cfg(feature = "metrics")]
 pub use metrics::metrics;
 pub use packets::{packet_v3, packet_v5};
+#[cfg(feature = "proxy")]
+pub use proxy::proxy;
 pub use server::server;
 #[cfg(feature = "tls")]
 pub use tls::tls;

@@ -153,6 +153,15 @@ fn the_room_for_packets_that_wait_is_bounded() {
     assert!(logins.hold(100, false));
 }
 
+/// Who has to leave; `named` tells whose listener takes the names of certificates.
+fn leave(broker: &mut Broker, anonymous_allowed: bool, named: impl Fn(u32) -> bool) -> Vec<u32> {
+    let bits = |conn: ConnId| conn.0.to_bits();
+    let terms = |conn| Terms { rules: RulesId::GLOBAL, anonymous_allowed, named_by_certificate: named(bits(conn)) };
+    let mut leaving: Vec<u32> = broker.recheck(|conn| Some(terms(conn))).into_iter().map(bits).collect();
+    leaving.sort_unstable();
+    leaving
+}
+
 #[test]
 fn after_a_reload_only_those_stay_whose_password_is_the_same() {
     let before = file();
@@ -161,7 +170,8 @@ fn after_a_reload_only_those_stay_whose_password_is_the_same() {
         ("fast", Some("fast"), None),
         ("slow", Some("slow"), None),
         ("nobody", None, None),
-        ("named", Some("by a certificate"), Some(Proof::Identity)),
+        ("named", Some("by a certificate"), Some(Proof::Certificate)),
+        ("exchanged", Some("by packets"), Some(Proof::Exchange)),
     ];
     for (at, (client_id, username, proof)) in here.into_iter().enumerate() {
         let conn = ConnId(Key::from_bits(u32::try_from(at).unwrap()));
@@ -199,10 +209,10 @@ fn after_a_reload_only_those_stay_whose_password_is_the_same() {
         (None, false, &[0, 1, 2]),
     ] {
         set_passwords(&mut broker, file);
-        let mut left: Vec<u32> =
-            broker.recheck(|_| Some((RulesId::GLOBAL, anonymous))).iter().map(|conn| conn.0.to_bits()).collect();
-        left.sort_unstable();
-        assert_eq!(left, leaving, "{file:?} {anonymous}");
+        assert_eq!(leave(&mut broker, anonymous, |conn| conn == 3), leaving, "{file:?} {anonymous}");
     }
+    set_passwords(&mut broker, Some(&before));
+    assert_eq!(leave(&mut broker, true, |_| false), [3], "names come from elsewhere now");
+    assert_eq!(leave(&mut broker, true, |_| true), [0, 1, 2], "and now from certificates");
     assert!(broker.recheck(|_| None).is_empty(), "whose listener is gone is closed with it");
 }

@@ -192,3 +192,40 @@ fn auth_without_a_method_in_connect_is_a_protocol_error() {
         assert_eq!(read, if version == ProtocolVersion::V5 { &[0xE0, 1, 0x82][..] } else { &[] });
     }
 }
+
+#[test]
+fn whoever_guesses_at_a_mechanism_has_to_wait() {
+    let mut world = world();
+    let mut asked = 0;
+    let at = loop {
+        let at = world.open_from("192.0.2.1:5");
+        match world.says(at, &connect("count", Some(b"x"))) {
+            (Flow::Close(_), read) => assert_eq!(read[3], 0x87),
+            (flow, read) => {
+                assert!(matches!(flow, Flow::Waiting) && read.is_empty(), "{flow:?} {read:02X?}");
+                break at;
+            }
+        }
+        asked += 1;
+        assert!(asked < 100, "nobody counts");
+    };
+    assert_eq!(asked, 11, "ten for free, and one that is paid for");
+    let other = world.open_from("192.0.2.2:5");
+    for (bytes, first) in [(connect("count", Some(b"1")), 0xF0), (next(b"2"), 0xF0), (next(b"ann"), 0x20)] {
+        assert_eq!(world.says(other, &bytes).1[0], first, "another address");
+    }
+    let due = world.with(at, |server, _| server.deadline()).unwrap();
+    world.now.mono_ms = due;
+    assert!(matches!(world.with(at, |server, turn| server.on_timer(turn)), Flow::Close(_)));
+    assert_eq!(world.received(at)[3], 0x87, "looked at when its time has come");
+    world.says(other, &[0xE0, 0]);
+    // A wrong answer of somebody who is here counts as well.
+    world.now.mono_ms += 60_000;
+    for _ in 0..11 {
+        let at = world.come_in();
+        let (flow, _) = world.says(at, &again(b"x"));
+        assert!(matches!(flow, Flow::Close(CloseReason::NoLongerAllowed)), "{flow:?}");
+    }
+    let at = world.open_from("192.0.2.1:5");
+    assert!(matches!(world.says(at, &connect("count", Some(b"1"))).0, Flow::Waiting));
+}
