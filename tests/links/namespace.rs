@@ -100,7 +100,7 @@ fn attach(file: &File, name: &str) -> io::Result<()> {
     // SAFETY: plain numbers and bytes, for which zero is a value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
+        *to = from as libc::c_char;
     }
     let flags = libc::IFF_TAP | libc::IFF_NO_PI;
     request.ifr_ifru.ifru_flags = flags.try_into().expect("small flags");

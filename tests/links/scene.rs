@@ -1,6 +1,7 @@
 //! Two brokers, the bridge between them, the proxy and the name server on its way, load in both directions, and who
 //! watches. All of it in a namespace of its own.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
@@ -202,7 +203,6 @@ pub(crate) struct Load {
 }
 
 /// What became of one stream.
-#[derive(Debug)]
 pub(crate) struct Tally {
     pub(crate) topic: &'static str,
     pub(crate) qos: u8,
@@ -211,6 +211,18 @@ pub(crate) struct Tally {
     pub(crate) twice: usize,
     /// First arrivals behind a later one.
     pub(crate) late: usize,
+    /// The arrivals of the first that came twice.
+    pub(crate) example: Vec<Arrival>,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { topic, qos, sent, lost, twice, late, example } = self;
+        write!(
+            f,
+            "{topic}, QoS {qos}: {sent} sent, {lost} lost, {twice} more than once {example:?}, {late} out of order"
+        )
+    }
 }
 
 impl Load {
@@ -248,6 +260,9 @@ impl Load {
                     highest = highest.max(number);
                 }
             }
+            let first = counts.iter().position(|count| *count > 1);
+            let is_first = |arrival: &Arrival| first.is_some() && arrival.number() == first;
+            let example: Vec<Arrival> = collector.arrivals(topic).into_iter().filter(is_first).collect();
             Tally {
                 topic,
                 qos: *qos,
@@ -255,6 +270,7 @@ impl Load {
                 lost: counts.iter().filter(|count| **count == 0).count(),
                 twice: counts.iter().filter(|count| **count > 1).count(),
                 late,
+                example: example.into_iter().filter(|_| *qos == 2).collect(),
             }
         };
         self.streams.iter().map(tally).collect()

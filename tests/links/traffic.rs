@@ -1,6 +1,7 @@
 //! Load and its bookkeeping: who was promised what, what arrived and when.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -146,10 +147,8 @@ impl Sending {
     fn answer(&mut self, packet: &[u8]) {
         let id = u16::from_be_bytes([packet[2], packet[3]]);
         match packet[0] {
-            0x40 | 0x70 => {
-                if self.under_way.remove(&id).is_some() {
-                    self.shared.acknowledged.fetch_add(1, Ordering::SeqCst);
-                }
+            0x40 | 0x70 if self.under_way.remove(&id).is_some() => {
+                self.shared.acknowledged.fetch_add(1, Ordering::SeqCst);
             }
             0x50 => {
                 let release = vec![0x62, 2, packet[2], packet[3]];
@@ -162,12 +161,21 @@ impl Sending {
 }
 
 /// A message as it arrived.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Arrival {
     pub(crate) at: Instant,
     pub(crate) payload: Vec<u8>,
-    pub(crate) qos: u8,
-    pub(crate) retain: bool,
+    /// The first byte of the packet, with DUP, QoS and retain flag.
+    pub(crate) first: u8,
+    /// The packet identifier; 0 for QoS 0.
+    pub(crate) id: u16,
+}
+
+impl fmt::Debug for Arrival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(&self.payload);
+        write!(f, "{:02X} m{} {:?} {:?} ago", self.first, self.id, text.trim(), self.at.elapsed())
+    }
 }
 
 impl Arrival {
@@ -316,11 +324,11 @@ impl Receiving {
         let topic_end = start + 2 + usize::from(u16::from_be_bytes([packet[start], packet[start + 1]]));
         let topic = String::from_utf8_lossy(&packet[start + 2..topic_end]).into_owned();
         let mut rest = &packet[topic_end..];
+        let mut id = 0;
         if qos > 0 {
-            let id = [rest[0], rest[1]];
+            id = u16::from_be_bytes([rest[0], rest[1]]);
+            self.session.send(&[if qos == 1 { 0x40 } else { 0x50 }, 2, rest[0], rest[1]]);
             rest = &rest[2..];
-            self.session.send(&[if qos == 1 { 0x40 } else { 0x50 }, 2, id[0], id[1]]);
-            let id = u16::from_be_bytes(id);
             if qos == 2 && self.promised.contains(&id) {
                 return;
             }
@@ -328,7 +336,7 @@ impl Receiving {
                 self.promised.push(id);
             }
         }
-        let arrival = Arrival { at: Instant::now(), payload: rest.to_vec(), qos, retain: packet[0] & 1 != 0 };
+        let arrival = Arrival { at: Instant::now(), payload: rest.to_vec(), first: packet[0], id };
         self.lock().by_topic.entry(topic).or_default().push(arrival);
         self.shared.1.notify_all();
     }
