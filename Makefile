@@ -53,13 +53,14 @@ features:
 bench:
 	$(CARGO) bench --locked --bench compare --bench idle --bench queued --bench tls
 
-# The simulation with many seeds, many questions about access to Debian's broker, then the tests over and over; ROUNDS says
-# how often. `make soak ROUNDS=1000` over night.
+# The simulation with many seeds, many questions about access to Debian's broker, 200 cuts of each bridged link (about an
+# hour and a half), then the tests over and over; ROUNDS says how often. `make soak ROUNDS=1000` over night.
 ROUNDS ?= 20
 SEEDS ?= 10000
 soak:
 	SEEDS=$(SEEDS) $(CARGO) test --profile soak --locked --test sim
 	ACL_CHECKS=10000 $(CARGO) test --locked --test it acl::debian
+	LINKS_FULL=1 $(CARGO) test --locked --test links -- --nocapture --test-threads 1
 	$(CARGO) test --locked --no-run
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done
 

@@ -12,7 +12,7 @@ use crate::latency::{Latency, p99};
 use crate::namespace::Namespace;
 use crate::relay::Relay;
 use crate::session::Place;
-use crate::settings::full;
+use crate::settings::{full, side_by_side};
 use crate::traffic::{Arrival, Collector, Publisher};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -111,19 +111,16 @@ fn slow_and_lossy(remote: &str, version: &str) {
     assert!(!full() || rough <= 2 * calm, "local clients notice");
 }
 
-#[test]
 fn a_slow_line_that_loses_packets_to_our_broker() {
     slow_and_lossy(env!("CARGO_BIN_EXE_mosquitto"), "mqttv50");
 }
 
-#[test]
 fn a_slow_line_that_loses_packets_to_debians_broker() {
     if crate::scene::Kind::Debian.is_there("the slow line") {
         slow_and_lossy("/usr/sbin/mosquitto", "mqttv311");
     }
 }
 
-#[test]
 fn a_line_that_is_dead_for_a_while() {
     let ours = env!("CARGO_BIN_EXE_mosquitto");
     let Some(line) = Line::start("the dead line", ours, "mqttv311", "") else { return };
@@ -144,7 +141,6 @@ fn a_line_that_is_dead_for_a_while() {
     assert!(line.addr.port() > 0);
 }
 
-#[test]
 fn names_that_are_slow_or_lead_nowhere_hold_up_nobody() {
     let Some(inside) = Namespace::new("slow names") else { return };
     let late = Duration::from_secs(if full() { 30 } else { 4 });
@@ -190,4 +186,14 @@ fn names_that_are_slow_or_lead_nowhere_hold_up_nobody() {
         drop(publisher);
         std::fs::remove_dir_all(&dir).expect("the directory");
     });
+}
+
+#[test]
+fn links_that_are_bad() {
+    side_by_side(&[
+        ("a_slow_line_that_loses_packets_to_our_broker", a_slow_line_that_loses_packets_to_our_broker),
+        ("a_slow_line_that_loses_packets_to_debians_broker", a_slow_line_that_loses_packets_to_debians_broker),
+        ("a_line_that_is_dead_for_a_while", a_line_that_is_dead_for_a_while),
+        ("names_that_are_slow_or_lead_nowhere_hold_up_nobody", names_that_are_slow_or_lead_nowhere_hold_up_nobody),
+    ]);
 }

@@ -11,7 +11,7 @@ use crate::namespace::Namespace;
 use crate::proxy::{Event, Towards};
 use crate::rng::Rng;
 use crate::scene::{Kind, LIMIT, Load, PEER, Plan, Scene};
-use crate::settings::{cuts, full, persists};
+use crate::settings::{cuts, full, persists, side_by_side};
 use crate::traffic::{Collector, Publisher};
 
 /// How soon a bridge has to be back once the link is, with `restart_timeout 1`.
@@ -199,25 +199,21 @@ fn compare(samples: &[Sample], disturbed: &[(Instant, Instant)]) {
     }
 }
 
-#[test]
 fn cuts_to_debians_broker() {
     let plan = Plan { remote: Kind::Debian, version: "mqttv311", queue: PLENTY };
     run("cuts", &plan, 1, cuts());
 }
 
-#[test]
 fn cuts_to_our_broker() {
     let plan = Plan { remote: Kind::Ours, version: "mqttv50", queue: PLENTY };
     run("cuts", &plan, 2, cuts());
 }
 
-#[test]
 fn cuts_with_a_full_queue() {
     let plan = Plan { remote: Kind::Ours, version: "mqttv311", queue: LITTLE };
     run("cuts with a full queue", &plan, 3, cuts());
 }
 
-#[test]
 fn a_backlog_of_qos_2_that_is_longer_than_the_queue() {
     // Before version 5 the other broker may have all of it in flight at once.
     let test = "a long backlog";
@@ -243,4 +239,14 @@ fn a_backlog_of_qos_2_that_is_longer_than_the_queue() {
         let connections = scene.states().iter().filter(|(_, value)| *value == b'1').count();
         println!("{sent} messages in {connections} connections");
     });
+}
+
+#[test]
+fn links_that_are_cut() {
+    side_by_side(&[
+        ("cuts_to_debians_broker", cuts_to_debians_broker),
+        ("cuts_to_our_broker", cuts_to_our_broker),
+        ("cuts_with_a_full_queue", cuts_with_a_full_queue),
+        ("a_backlog_of_qos_2_that_is_longer_than_the_queue", a_backlog_of_qos_2_that_is_longer_than_the_queue),
+    ]);
 }

@@ -10,6 +10,7 @@ use crate::fake::{Fake, Manner, body_of};
 use crate::latency::Latency;
 use crate::rng::Rng;
 use crate::session::Place;
+use crate::settings::side_by_side;
 use crate::tokens;
 use crate::traffic::{Collector, Publisher};
 
@@ -161,7 +162,6 @@ fn cases() -> Vec<Case> {
     all
 }
 
-#[test]
 fn whatever_a_peer_says_the_broker_lives_and_the_bridge_comes_back() {
     let cases = cases();
     let mut fakes = Vec::new();
@@ -212,7 +212,6 @@ fn one(v5: bool, manners: Vec<Manner>, more: &str, topics: &str) -> (Broker, Fak
     (broker, fake)
 }
 
-#[test]
 fn a_peer_that_says_nothing_is_left_in_time() {
     for v5 in [false, true] {
         let begin = std::time::Instant::now();
@@ -222,7 +221,6 @@ fn a_peer_that_says_nothing_is_left_in_time() {
     }
 }
 
-#[test]
 fn a_server_that_wants_no_keepalive_is_asked_all_the_same() {
     // Silence of a peer that has turned keepalive off would else be silence for ever.
     let bytes = said("20 06 00 00 03 13 00 00");
@@ -230,7 +228,6 @@ fn a_server_that_wants_no_keepalive_is_asked_all_the_same() {
     assert!(fake.wait_for_connections(2, Duration::from_secs(20)), "no second attempt");
 }
 
-#[test]
 fn topics_that_do_not_fit_stay_outside() {
     // Asked for is `r/#`, known here as `local/prefix/#`. All are retained, so that they are found later.
     let long = format!("r/{}", "x".repeat(65_533));
@@ -256,7 +253,6 @@ fn topics_that_do_not_fit_stay_outside() {
     }
 }
 
-#[test]
 fn a_flood_of_qos_2_without_release_has_a_bound() {
     for v5 in [false, true] {
         let version = if v5 { 5 } else { 4 };
@@ -273,7 +269,6 @@ fn a_flood_of_qos_2_without_release_has_a_bound() {
     }
 }
 
-#[test]
 fn a_message_that_a_peer_closes_on_is_set_aside_and_the_rest_goes_on() {
     for qos in [0, 1, 2] {
         let manners = (0..100).map(|_| Manner::CloseOn("poison")).collect();
@@ -297,4 +292,25 @@ fn a_message_that_a_peer_closes_on_is_set_aside_and_the_rest_goes_on() {
         assert!(fake.wait_for("out/later", LIMIT), "QoS {qos}: blocked after {} attempts", fake.connections());
         drop(later);
     }
+}
+
+#[test]
+fn hostile_peers() {
+    side_by_side(&[
+        (
+            "whatever_a_peer_says_the_broker_lives_and_the_bridge_comes_back",
+            whatever_a_peer_says_the_broker_lives_and_the_bridge_comes_back,
+        ),
+        ("a_peer_that_says_nothing_is_left_in_time", a_peer_that_says_nothing_is_left_in_time),
+        (
+            "a_server_that_wants_no_keepalive_is_asked_all_the_same",
+            a_server_that_wants_no_keepalive_is_asked_all_the_same,
+        ),
+        ("topics_that_do_not_fit_stay_outside", topics_that_do_not_fit_stay_outside),
+        ("a_flood_of_qos_2_without_release_has_a_bound", a_flood_of_qos_2_without_release_has_a_bound),
+        (
+            "a_message_that_a_peer_closes_on_is_set_aside_and_the_rest_goes_on",
+            a_message_that_a_peer_closes_on_is_set_aside_and_the_rest_goes_on,
+        ),
+    ]);
 }
