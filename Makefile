@@ -65,7 +65,7 @@ soak:
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done
 
 # Coverage-guided fuzzing with cargo-fuzz and a nightly compiler: `make fuzz FUZZ=server SECONDS=600`. Targets: server,
-# packet_v5, packet_v3, frames, config, acl, access, metrics, tls, proxy, upgrade,
+# packet_v5, packet_v3, frames, config, acl, access, bridge, metrics, tls, proxy, upgrade,
 # websocket, db. What is found stays in
 # tests/fuzz/corpus and tests/fuzz/artifacts.
 FUZZ ?= server

@@ -209,3 +209,6 @@ impl Flow {
         Some((PacketId::new(first.id)?, first.msg.clone(), first.flags.qos()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -479,7 +479,6 @@ impl Flow {
 }
 
 /// What only bridges need.
-#[cfg(feature = "bridge")]
 impl Flow {
     /// The oldest message that was sent and is not finished.
     pub(crate) fn first_sent(&self) -> Option<&Delivery> {

@@ -3,7 +3,6 @@
 //! outside stands in two lists: connections with something to send (`dirty`) and [`Action`]s.
 
 pub mod auth;
-#[cfg(feature = "bridge")]
 mod bridge;
 pub mod changes;
 mod clients;
@@ -52,7 +51,6 @@ use stats::Stats;
 use subs::{SubList, Subs};
 use sys::Sys;
 
-#[cfg(feature = "bridge")]
 pub use bridge::{Backlog, BridgeSession};
 pub use clients::{Cleared, ClientInfo};
 pub use deliver::Published;

@@ -6,8 +6,7 @@ use mio::Waker;
 
 use super::{Event, EventLoop};
 use crate::broker::ConnId;
-use crate::proto::CloseReason;
-use crate::proto::bridge::Figures;
+use crate::proto::{BridgeFigures, CloseReason};
 use crate::timer::Now;
 
 /// No bridges.
@@ -36,7 +35,7 @@ impl EventLoop {
 
     pub(super) fn bridge_closed(&mut self, _: Now, _: ConnId, _: &CloseReason) {}
 
-    pub(super) fn bridge_figures(&mut self) -> Vec<Figures> {
+    pub(super) fn bridge_figures(&mut self) -> Vec<BridgeFigures> {
         Vec::new()
     }
 }

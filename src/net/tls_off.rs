@@ -112,31 +112,28 @@ impl TlsStream {
     }
 }
 
-#[cfg(feature = "bridge")]
-pub(super) use client::ClientTls;
-
 /// TLS towards other brokers.
 #[cfg(feature = "bridge")]
-mod client {
+pub(super) mod client {
     use super::{TlsError, TlsLoadError, TlsStream};
     use crate::config::bridge::Tls;
 
     /// TLS of one bridge.
     #[derive(Clone, Debug)]
-    pub(in crate::net) enum ClientTls {}
+    pub(crate) enum ClientTls {}
 
     /// What [`ClientTls::load`] gives.
-    pub(in crate::net) struct LoadedClientTls {
-        pub(in crate::net) tls: ClientTls,
-        pub(in crate::net) notes: Vec<String>,
+    pub(crate) struct LoadedClientTls {
+        pub(crate) tls: ClientTls,
+        pub(crate) notes: Vec<String>,
     }
 
     impl ClientTls {
-        pub(in crate::net) fn load(_: &Tls) -> Result<LoadedClientTls, TlsLoadError> {
+        pub(crate) fn load(_: &Tls) -> Result<LoadedClientTls, TlsLoadError> {
             Err(TlsLoadError)
         }
 
-        pub(in crate::net) fn connect(&self, _: &str) -> Result<TlsStream, TlsError> {
+        pub(crate) fn connect(&self, _: &str) -> Result<TlsStream, TlsError> {
             match *self {}
         }
     }

@@ -106,19 +106,18 @@ impl Transport {
     pub(crate) fn new(listener: &Listener, tls: Option<&ServerTls>) -> Result<Option<Box<Transport>>, CloseReason> {
         let tls = tls.map(ServerTls::accept).transpose().map_err(|error| CloseReason::Tls(error.to_string().into()))?;
         let ws = if listener.protocol == Protocol::Websockets { WebSocket::new() } else { None };
-        let mut this = Transport { stage: Stage::Open, tls: tls.map(Box::new), ws, is_noted: false, ended: None };
-        this.stage = match listener.proxy_protocol {
-            Some(_) => Stage::ProxyHeader(Vec::new()),
-            None => this.after_header(),
-        };
+        let mut this = Transport::begin(tls, ws);
+        if listener.proxy_protocol.is_some() {
+            this.stage = Stage::ProxyHeader(Vec::new());
+        }
         Ok((this.stage != Stage::Open).then(|| Box::new(this)))
     }
 
-    /// The stages of a connection of ours to a server that speaks TLS.
-    #[cfg_attr(not(feature = "bridge"), allow(dead_code))]
-    pub(crate) fn client(tls: TlsStream) -> Box<Transport> {
-        let (tls, stage) = (Some(Box::new(tls)), Stage::TlsHandshake);
-        Box::new(Transport { stage, tls, ws: None, is_noted: false, ended: None })
+    /// The stages that these make, from the first on.
+    pub(crate) fn begin(tls: Option<TlsStream>, ws: Option<Box<WebSocket>>) -> Transport {
+        let mut this = Transport { stage: Stage::Open, tls: tls.map(Box::new), ws, is_noted: false, ended: None };
+        this.stage = this.after_header();
+        this
     }
 
     fn after_header(&self) -> Stage {

@@ -46,7 +46,3 @@ impl Bridge {
         match *self {}
     }
 }
-
-/// What an operator sees of a bridge.
-#[derive(Clone, Debug)]
-pub enum Figures {}

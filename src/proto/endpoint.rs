@@ -1,6 +1,5 @@
 //! What speaks on a connection, behind one closed type: the loop makes the same calls whatever the listener's protocol.
 
-use super::bridge::Figures;
 #[cfg(feature = "metrics")]
 use super::metrics::Metrics;
 use super::peer::Connection;
@@ -39,7 +38,28 @@ pub struct LoopFigures {
     /// Port and open connections of each listener; those on different addresses of one port follow on their own.
     pub listeners: Vec<(u16, u32)>,
     /// The bridges, in the order of the configuration.
-    pub bridges: Vec<Figures>,
+    pub bridges: Vec<BridgeFigures>,
+}
+
+/// What an operator sees of a bridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BridgeFigures {
+    /// The name of the bridge.
+    pub name: String,
+    /// Where its link stands: `live`, or another word.
+    pub state: &'static str,
+    /// Messages that wait for the other broker, in flight included.
+    pub queued: u64,
+    /// Publishes that were sent.
+    pub sent: u64,
+    /// Publishes that came.
+    pub received: u64,
+    /// Connections after the first.
+    pub reconnects: u64,
+    /// Messages that were set aside or refused.
+    pub set_aside: u64,
+    /// Why the last connection, or attempt, failed; empty when none has.
+    pub last_error: String,
 }
 
 impl Endpoint {

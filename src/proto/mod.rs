@@ -36,7 +36,7 @@ pub mod ws;
 
 pub use bridge::Bridge;
 pub use close::CloseReason;
-pub use endpoint::{Endpoint, Flushed, LoopFigures};
+pub use endpoint::{BridgeFigures, Endpoint, Flushed, LoopFigures};
 pub use outbox::Outbox;
 pub use peer::Peer;
 pub use server::Server;

@@ -19,14 +19,14 @@ use self::primary::Probe;
 use super::conn::{Conn, Readiness, Stage};
 use super::slots::BRIDGES;
 use super::stream::Stream;
-use super::tls::ClientTls;
+use super::tls::client::ClientTls;
 use super::transport::Transport;
 use super::{Event, EventLoop};
 use crate::broker::ConnId;
 use crate::config::bridge::Bridge as Configured;
 use crate::os::{hostname, random};
-use crate::proto::bridge::{Bridge, Connector, Figures, Link, Profile, Step};
-use crate::proto::{CloseReason, Endpoint, Peer};
+use crate::proto::bridge::{Bridge, Connector, Link, Profile, Step};
+use crate::proto::{BridgeFigures, CloseReason, Endpoint, Peer};
 use crate::timer::Now;
 
 /// One bridge, connected or not.
@@ -104,7 +104,9 @@ impl EventLoop {
             let due = kept.connector.deadline().is_some_and(|due| due <= now.mono_ms);
             let step = if due {
                 kept.connector.on_timer(now, random::seed())
-            } else if kept.connector.is_woken_by(self.broker.backlog(&kept.connector.profile().local_id)) {
+            } else if kept.connector.is_lazy_and_idle()
+                && kept.connector.is_woken_by(self.broker.backlog(&kept.connector.profile().local_id))
+            {
                 kept.connector.wake(now)
             } else {
                 Step::Nothing
@@ -159,7 +161,7 @@ impl EventLoop {
                 let tls = kept.tls.take().map_or_else(|| socket::load_tls(&profile.config), Ok)?;
                 let stream = tls.connect(host).map_err(|error| error.to_string());
                 kept.tls = Some(tls);
-                Some(Transport::client(stream?))
+                Some(Box::new(Transport::begin(Some(stream?), None)))
             }
         };
         let stream = Stream::Tcp(socket::connect(&profile.config, kept.bind, addr)?);
@@ -241,15 +243,20 @@ impl EventLoop {
                 step
             }
         };
+        // An operator may have ended the session as well: messages wait all the same.
+        let profile = self.bridges.all.get(at).map(|kept| Rc::clone(kept.connector.profile()));
+        if let Some(profile) = profile.filter(|profile| self.broker.find_client(&profile.local_id).is_none()) {
+            self.open_bridge_session(now, &profile);
+        }
         self.take_step(now, at, step);
     }
 
     /// What operators see of the bridges.
-    pub(super) fn bridge_figures(&mut self) -> Vec<Figures> {
+    pub(super) fn bridge_figures(&mut self) -> Vec<BridgeFigures> {
         (0..self.bridges.all.len()).filter_map(|at| self.figures_of(at)).collect()
     }
 
-    fn figures_of(&mut self, at: usize) -> Option<Figures> {
+    fn figures_of(&mut self, at: usize) -> Option<BridgeFigures> {
         let kept = self.bridges.all.get(at)?;
         let conn = kept.conn.and_then(|id| self.conns.get_mut(id.0));
         let counts = conn.and_then(|conn| conn.endpoint.bridge()).map_or((0, 0), |bridge| bridge.counts());

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use crate::config::bridge::Bridge;
 use crate::net::read::error_text;
 use crate::net::stream::Stream;
-use crate::net::tls::ClientTls;
+use crate::net::tls::client::ClientTls;
 
 /// Begins a connection; whether it succeeds is known when the socket becomes writable.
 ///

@@ -6,7 +6,7 @@
 //! made anew each time, so nobody resumes a session that another authority or list let in.
 
 mod ciphers;
-mod client;
+pub mod client;
 mod error;
 mod keylog;
 mod load;
@@ -31,7 +31,6 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, WantsVerifier, crypto::ring};
 
 pub use crate::config::{TlsOptions, TlsVersion};
-pub use client::{ClientTls, ClientTlsError, LoadedClientTls};
 pub use error::{TlsError, TlsLoadError};
 pub use keylog::KeyLogFile;
 pub use stream::TlsStream;

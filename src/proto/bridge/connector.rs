@@ -17,6 +17,7 @@ use super::suspects::{Ended, Suspect, Suspects, Verdict};
 use super::{Backoff, Profile};
 use crate::broker::Backlog;
 use crate::config::bridge::{Address, StartType};
+use crate::proto::endpoint::BridgeFigures as Figures;
 use crate::timer::Now;
 use crate::wire::connect::ConnackForm;
 use crate::wire::{ProtocolVersion, QoS, ReasonCode};
@@ -76,6 +77,8 @@ pub struct Offer {
     pub retain: bool,
     /// The highest QoS of what is sent.
     pub max_qos: QoS,
+    /// Whether it is told the state, by a message and a will.
+    pub notify: bool,
 }
 
 /// What became of a connection.
@@ -109,27 +112,6 @@ pub enum Step {
     Resolve(Address),
     /// Connect to this address.
     Connect(SocketAddr),
-}
-
-/// What an operator sees of a bridge.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// The name of the bridge.
-    pub name: String,
-    /// [`Link::name`].
-    pub state: &'static str,
-    /// Messages that wait for the other broker, in flight included.
-    pub queued: u64,
-    /// Publishes that were sent.
-    pub sent: u64,
-    /// Publishes that came.
-    pub received: u64,
-    /// Connections after the first.
-    pub reconnects: u64,
-    /// Messages that were set aside or refused.
-    pub set_aside: u64,
-    /// Why the last connection, or attempt, failed; empty when none has.
-    pub last_error: String,
 }
 
 /// See the module documentation.
@@ -249,13 +231,19 @@ impl Connector {
         self.primary_ms = None;
     }
 
+    /// Whether a lazy bridge waits for something to say.
+    #[must_use]
+    pub fn is_lazy_and_idle(&self) -> bool {
+        self.link == Link::Idle && self.profile.config.start_type == StartType::Lazy
+    }
+
     /// Whether a lazy bridge that is idle has enough to say.
     #[must_use]
     pub fn is_woken_by(&self, backlog: Backlog) -> bool {
         let config = &self.profile.config;
         let waiting = backlog.queued.saturating_add(backlog.inflight);
         let enough = usize::try_from(config.threshold).unwrap_or(usize::MAX);
-        self.link == Link::Idle && config.start_type == StartType::Lazy && waiting >= enough
+        self.is_lazy_and_idle() && waiting >= enough
     }
 
     /// Connects now.
@@ -367,7 +355,7 @@ impl Connector {
             if std::mem::replace(&mut self.guessed, false) {
                 // Once more what it did not answer; one close is enough this time.
                 let full = full_offer(&self.profile);
-                (self.offer.version, self.offer.private) = (full.version, full.private);
+                (self.offer.version, self.offer.private, self.offer.notify) = (full.version, full.private, full.notify);
                 self.silent_closes = SILENT_CLOSES.saturating_sub(1);
             }
         } else if self.lower_offer(refusal, before_connack) {
@@ -407,9 +395,20 @@ impl Connector {
 
     fn judge(&mut self, now: Now, ended: Ended) -> Option<Suspect> {
         let (verdict, suspect) = self.suspects.ended_by_peer(ended);
-        let (suspect, name) = (suspect?, &self.profile.config.name);
+        let name = &self.profile.config.name;
+        if verdict == Verdict::NoNotification {
+            if std::mem::replace(&mut self.offer.notify, false) {
+                log::warn!(
+                    "Warning: Bridge {name}: the other broker closes the connection when it is told the state in '{}'; it \
+                     is not told any more. 'notification_topic' names another topic.",
+                    self.profile.state_topic
+                );
+            }
+            return None;
+        }
+        let suspect = suspect?;
         match verdict {
-            Verdict::Open => None,
+            Verdict::Open | Verdict::NoNotification => None,
             Verdict::LowerQos => {
                 log::warn!(
                     "Warning: Bridge {name}: the other broker closes the connection whenever it gets QoS 2; it gets QoS 1 \
@@ -476,20 +475,25 @@ impl Connector {
         // offered again next time, and so on.
         self.silent_closes = 0;
         let full = full_offer(&self.profile);
+        // From the most likely to the least: a will is refused by few.
         if self.offer.private {
             self.offer.private = false;
         } else if v5 {
             self.offer.version = ProtocolVersion::V311;
             self.offer.private = false;
+        } else if self.offer.notify {
+            self.offer.notify = false;
         } else {
-            (self.offer.version, self.offer.private) = (full.version, full.private);
+            (self.offer.version, self.offer.private, self.offer.notify) = (full.version, full.private, full.notify);
         }
-        self.guessed = (self.offer.version, self.offer.private) != (full.version, full.private);
+        let now = &self.offer;
+        self.guessed = (now.version, now.private, now.notify) != (full.version, full.private, full.notify);
         if self.guessed {
             log::info!(
-                "Bridge {name}: the other broker closed the connection without a CONNACK; trying MQTT v{} without {}.",
-                if self.offer.version == ProtocolVersion::V31 { "3.1" } else { "3.1.1" },
-                if v5 { "the properties of version 5" } else { "saying that this is a bridge" }
+                "Bridge {name}: the other broker closed the connection without a CONNACK; trying MQTT v{}{}{}.",
+                if now.version == ProtocolVersion::V31 { "3.1" } else { "3.1.1" },
+                if now.private { "" } else { ", not as a bridge" },
+                if now.notify || !full.notify { "" } else { ", without a will" }
             );
         }
         false
@@ -527,5 +531,8 @@ impl Connector {
 fn full_offer(profile: &Profile) -> Offer {
     let version = profile.config.version;
     let private = profile.config.try_private && version != ProtocolVersion::V5;
-    Offer { version, private, retain: true, max_qos: QoS::ExactlyOnce }
+    Offer { version, private, retain: true, max_qos: QoS::ExactlyOnce, notify: profile.notifies_remote() }
 }
+
+#[cfg(test)]
+mod tests;

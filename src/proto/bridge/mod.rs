@@ -29,7 +29,7 @@ mod suspects;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-pub use connector::{Connector, Figures, Link, Lost, Offer, Step};
+pub use connector::{Connector, Link, Lost, Offer, Step};
 pub use profile::Profile;
 pub use remap::Remap;
 pub use restart::Backoff;
@@ -93,6 +93,8 @@ struct Side {
     asked: BTreeMap<u16, usize>,
     /// Whether the peer granted QoS 2 to none of the lines, or to any, that asked for it.
     granted: Option<QoS>,
+    /// Something came behind CONNACK.
+    greeted: bool,
     /// The packet identifier of the notification.
     notification: Option<PacketId>,
     probation: Option<Probation>,
@@ -150,6 +152,7 @@ impl Bridge {
                 retain: offer.retain && profile.config.outgoing_retain,
                 asked: BTreeMap::new(),
                 granted: None,
+                greeted: false,
                 notification: None,
                 probation: connector.suspects().probation(),
                 proved: false,
@@ -324,7 +327,7 @@ impl Bridge {
     fn say_goodbye(&mut self, turn: &mut Turn<'_>, reason: &CloseReason) -> bool {
         let Some(client) = &mut self.client else { return false };
         let (live, v5) = (client.is_live(), client.version() == ProtocolVersion::V5);
-        let notified = self.side.profile.notifies_remote();
+        let notified = self.side.offer.notify;
         let code = match reason {
             _ if !live => None,
             CloseReason::ClosedByClient | CloseReason::Socket(_) | CloseReason::Tls(_) => None,
@@ -374,7 +377,7 @@ impl Side {
         let v5 = offer.version == ProtocolVersion::V5;
         let global = &turn.config.global;
         let receive = config.receive_maximum.unwrap_or(global.max_inflight_messages);
-        let will = profile.notifies_remote().then(|| Will {
+        let will = offer.notify.then(|| Will {
             topic: &profile.state_topic,
             payload: b"0",
             qos: offer.max_qos.min(QoS::AtLeastOnce),
@@ -415,6 +418,7 @@ impl Side {
             Event::Refused(form) => return Err(CloseReason::RefusedByServer(form)),
             _ => {}
         }
+        self.greeted = true;
         let Some(session) = self.session else { return Ok(()) };
         match event {
             Event::Connected { .. } | Event::Refused(_) => {}
@@ -451,7 +455,7 @@ impl Side {
         self.max_qos = self.offer.max_qos.min(limits.maximum_qos);
         self.retain &= limits.retain_available;
         let inflight = turn.config.global.max_inflight_messages;
-        let notifies = profile.notifies_remote();
+        let notifies = self.offer.notify;
         // One place is for the notification.
         let said =
             limits.said_receive_maximum.then(|| limits.receive_maximum.saturating_sub(u16::from(notifies)).max(1));
@@ -625,7 +629,8 @@ impl Side {
 
     fn ended(&self, turn: &Turn<'_>, session: SessionId, reason: &CloseReason) -> Ended {
         let lasted_ms = turn.now.mono_ms.saturating_sub(self.live_ms);
-        let mut ended = Ended { proved: self.proved, lasted_ms, ..Ended::default() };
+        let ungreeted = !self.greeted;
+        let mut ended = Ended { ungreeted, proved: self.proved, lasted_ms, ..Ended::default() };
         // Whoever says why it goes, and means no message, is believed.
         let innocent = |code: &ReasonCode| {
             matches!(
@@ -642,6 +647,7 @@ impl Side {
             )
         };
         if matches!(reason, CloseReason::ServerDisconnect(code) if innocent(code)) {
+            ended.ungreeted = false;
             return ended;
         }
         if self.full.is_some() {

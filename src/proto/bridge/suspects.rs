@@ -67,6 +67,8 @@ pub enum Verdict {
     LowerQos,
     /// It is taken out of the way.
     SetAside,
+    /// The peer cannot stand what the connection begins with: it is told no state.
+    NoNotification,
 }
 
 /// How the peer ended a connection.
@@ -78,6 +80,8 @@ pub struct Ended {
     pub unproved: Option<Suspect>,
     /// On probation: the one message that was under way.
     pub alone: Option<Suspect>,
+    /// Nothing came behind CONNACK: what the connection begins with may be the cause.
+    pub ungreeted: bool,
     /// Enough messages have passed one by one.
     pub proved: bool,
     /// Milliseconds from CONNACK to the end.
@@ -89,6 +93,8 @@ pub struct Suspects {
     /// What was outstanding at the last end, and at how many ends in a row.
     strikes: Vec<(Suspect, u32)>,
     is_probation: bool,
+    /// Ends in a row without a word behind CONNACK.
+    ungreeted: u32,
     /// Messages that have to pass one by one.
     proof: u32,
     aside: VecDeque<(Box<str>, u64)>,
@@ -96,7 +102,7 @@ pub struct Suspects {
 
 impl Default for Suspects {
     fn default() -> Self {
-        Suspects { strikes: Vec::new(), is_probation: false, proof: PROOF, aside: VecDeque::new() }
+        Suspects { strikes: Vec::new(), is_probation: false, ungreeted: 0, proof: PROOF, aside: VecDeque::new() }
     }
 }
 
@@ -113,6 +119,11 @@ impl Suspects {
             // Not enough, as it seems: the culprit stands further behind.
             self.proof = if ended.lasted_ms >= WELL_MS { PROOF } else { self.proof.saturating_mul(4).min(MOST_PROOF) };
             self.is_probation = false;
+        }
+        self.ungreeted = if ended.ungreeted { self.ungreeted.saturating_add(1) } else { 0 };
+        if self.ungreeted >= STRIKES {
+            self.ungreeted = 0;
+            return (Verdict::NoNotification, None);
         }
         let isolated = ended.alone.is_some();
         let outstanding = if isolated { [ended.alone, None] } else { [ended.first, ended.unproved] };
@@ -253,6 +264,14 @@ mod tests {
             assert!(!probation.may_send());
             assert_eq!(probation.passed(), n == 3);
         }
+    }
+
+    #[test]
+    fn a_peer_that_goes_before_it_has_said_anything_is_told_no_state() {
+        let mut suspects = Suspects::default();
+        let mut end = |ungreeted| suspects.ended_by_peer(Ended { ungreeted, ..Ended::default() }).0;
+        assert_eq!([end(true), end(true), end(false)], [Verdict::Open; 3]);
+        assert_eq!([end(true), end(true), end(true)], [Verdict::Open, Verdict::Open, Verdict::NoNotification]);
     }
 
     #[test]

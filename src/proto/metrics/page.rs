@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::broker::Broker;
-use crate::proto::endpoint::LoopFigures;
+use crate::proto::endpoint::{BridgeFigures, LoopFigures};
 use crate::timer::Now;
 
 /// The page as it is now.
@@ -62,9 +62,7 @@ pub(super) fn text(broker: &Broker, now: Now, figures: &LoopFigures) -> String {
 }
 
 /// The bridges, each family with one sample for each of them.
-#[cfg(feature = "bridge")]
 fn bridges(page: &mut Page, figures: &LoopFigures) {
-    use crate::proto::bridge::Figures;
     if figures.bridges.is_empty() {
         return;
     }
@@ -72,7 +70,7 @@ fn bridges(page: &mut Page, figures: &LoopFigures) {
     for bridge in &figures.bridges {
         page.sample("bridge_state", &[("bridge", &bridge.name), ("state", bridge.state)], 1);
     }
-    type Family = (&'static str, &'static str, &'static str, fn(&Figures) -> u64);
+    type Family = (&'static str, &'static str, &'static str, fn(&BridgeFigures) -> u64);
     let families: [Family; 6] = [
         ("bridge_connected", GAUGE, "Whether a bridge is connected.", |b| u64::from(b.state == "live")),
         ("bridge_queued_messages", GAUGE, "Messages that wait for the other broker, in flight included.", |b| b.queued),
@@ -92,9 +90,6 @@ fn bridges(page: &mut Page, figures: &LoopFigures) {
         page.sample("bridge_last_error_info", &[("bridge", &bridge.name), ("error", &bridge.last_error)], 1);
     }
 }
-
-#[cfg(not(feature = "bridge"))]
-fn bridges(_: &mut Page, _: &LoopFigures) {}
 
 /// Listeners on one port count as one: a sample must not come twice. Quadratic, but there are few, and only the operator
 /// makes them more.

@@ -236,3 +236,41 @@ fn notifications_stay_here_or_go_nowhere_or_elsewhere() {
         Reader::new(broker, "none", &[&topic]).silence(Duration::from_millis(100));
     }
 }
+
+#[cfg(feature = "metrics")]
+#[test]
+fn the_metrics_page_tells_of_each_bridge() {
+    use std::io::{Read, Write};
+    let (far, port) = (Broker::start(), free_port());
+    let near = Broker::start_with(&format!(
+        "listener {port} 127.0.0.1\nprotocol metrics\n{}{}",
+        bridge(far.port(), "topic q/# both 1"),
+        bridge(free_port(), "topic q/# out 1").replace("link", "dead")
+    ));
+    wait_for_state(&near, STATE, "1");
+    near.wait_for_log("Bridge dead next backoff", LIMIT);
+    let mut reader = Reader::new(&far, "reader", &["q/#"]);
+    say(&near, "q/1", "x", 1, false);
+    say(&near, "q/2", "x", 1, false);
+    assert_eq!(reader.all(2).len(), 2);
+    let mut reader = Reader::new(&near, "reader", &["q/back"]);
+    say(&far, "q/back", "x", 1, false);
+    reader.next();
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    for line in [
+        "mosquitto_bridge_state{bridge=\"link\",state=\"live\"} 1",
+        "mosquitto_bridge_connected{bridge=\"link\"} 1",
+        "mosquitto_bridge_connected{bridge=\"dead\"} 0",
+        "mosquitto_bridge_queued_messages{bridge=\"dead\"} 3",
+        "mosquitto_bridge_sent_total{bridge=\"link\"} 2",
+        "mosquitto_bridge_received_total{bridge=\"link\"} 1",
+        "mosquitto_bridge_reconnects_total{bridge=\"link\"} 0",
+        "mosquitto_bridge_set_aside_total{bridge=\"link\"} 0",
+        "mosquitto_bridge_last_error_info{bridge=\"dead\",error=\"disconnected: Connection refused.\"} 1",
+    ] {
+        assert!(page.contains(line), "{line} in\n{page}");
+    }
+}

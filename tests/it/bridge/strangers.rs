@@ -307,6 +307,20 @@ fn a_broker_without_qos_2_gets_qos_1_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_broker_that_cannot_stand_the_notification_is_told_nothing() {
+    let (listener, port) = listen();
+    let near =
+        Broker::start_with(&bridge(port, "topic q/# out 1").replace("remote_clientid link", "remote_clientid a.b"));
+    say(&near, "q/1", "x", 1, false);
+    let (arrived, connections) = closing_peer(&listener, &|_, topic| topic.contains(&b'.'), b"q/1");
+    assert_eq!((arrived.len(), connections), (1, 4));
+    near.wait_for_log(
+        "when it is told the state in '$SYS/broker/connection/a.b/state'; it is not told any more.",
+        LIMIT,
+    );
+}
+
+#[test]
 fn refused_messages_and_subscriptions_have_a_line_and_nothing_stops() {
     let (listener, port) = listen();
     let near = Broker::start_with(&bridge(port, "topic q/# both 1\nbridge_protocol_version mqttv50"));
