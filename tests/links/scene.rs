@@ -1,6 +1,7 @@
 //! Two brokers, the bridge between them, the proxy and the name server on its way, load in both directions, and who
 //! watches. All of it in a namespace of its own.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -40,6 +41,15 @@ impl Kind {
             Kind::Ours => env!("CARGO_BIN_EXE_mosquitto").into(),
             Kind::Debian => DEBIAN.into(),
         }
+    }
+
+    /// Debian's broker publishes some QoS 2 messages again when it restarts, also to clients of its own. These arrivals
+    /// are of one message; `restarts` tells when it was stopped and when it was back.
+    pub(crate) fn doubles_itself(self, arrivals: &[Arrival], restarts: &[(Instant, Instant)]) -> bool {
+        let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else { return false };
+        // What it was sent just before it stopped arrives just before that.
+        let near = Duration::from_millis(500);
+        self == Kind::Debian && restarts.iter().any(|(begin, up)| first.at <= *up && last.at + near >= *begin)
     }
 
     /// Whether it is there; says so when it is not.
@@ -142,10 +152,15 @@ impl Scene {
         Collector::start(&self.far, "far-state", STATE, 1)
     }
 
-    /// Waits until the other broker says this about the bridge.
-    pub(crate) fn wait_for_far_state(&self, watch: &Collector, value: &[u8]) {
-        let came = watch.wait_for(STATE, LIMIT, |seen| seen.last().is_some_and(|last| last.payload == value));
-        assert!(came, "at the other broker the state is not {}", value[0] - b'0');
+    /// Waits until the other broker says that the bridge is connected; with `was_gone`, that it was not at some time after
+    /// that.
+    pub(crate) fn wait_for_far_state(&self, watch: &Collector, was_gone: Option<Instant>) {
+        let gone = |seen: &[Arrival]| {
+            was_gone.is_none_or(|since| seen.iter().any(|state| state.at >= since && state.payload == b"0"))
+        };
+        let came =
+            watch.wait_for(STATE, LIMIT, |seen| seen.last().is_some_and(|last| last.payload == b"1") && gone(seen));
+        assert!(came, "what the other broker says is not true: {:?}", watch.arrivals(STATE));
     }
 
     /// The proxy listens again where the name points.
@@ -200,6 +215,8 @@ pub(crate) struct Load {
     streams: Vec<(&'static str, u8, Publisher)>,
     far: Collector,
     near: Collector,
+    /// Gets what the other broker says at that broker, without any bridge.
+    control: Collector,
 }
 
 /// What became of one stream.
@@ -211,16 +228,19 @@ pub(crate) struct Tally {
     pub(crate) twice: usize,
     /// First arrivals behind a later one.
     pub(crate) late: usize,
-    /// The arrivals of the first that came twice.
-    pub(crate) example: Vec<Arrival>,
+    /// The arrivals of QoS 2 messages that came more than once.
+    pub(crate) doubles: Vec<Vec<Arrival>>,
+    /// How many the other broker handed out more than once to a client of its own.
+    pub(crate) twice_there: usize,
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { topic, qos, sent, lost, twice, late, example } = self;
+        let Tally { topic, qos, sent, lost, twice, late, doubles, twice_there } = self;
         write!(
             f,
-            "{topic}, QoS {qos}: {sent} sent, {lost} lost, {twice} more than once {example:?}, {late} out of order"
+            "{topic}, QoS {qos}: {sent} sent, {lost} lost, {twice} more than once {doubles:?} ({twice_there} there), \
+             {late} out of order"
         )
     }
 }
@@ -229,6 +249,7 @@ impl Load {
     pub(crate) fn start(scene: &Scene) -> Load {
         let far = Collector::start(&scene.far, "far", "out/#", 2);
         let near = Collector::start(&scene.near, "near", "in/#", 2);
+        let control = Collector::start(&scene.far, "control", "in/#", 2);
         let stream = |topic: &'static str, place: &Place, qos: u8| {
             (topic, qos, Publisher::start(place, topic, qos, Duration::from_millis(10), 100))
         };
@@ -238,7 +259,7 @@ impl Load {
             stream("in/one", &scene.far, 1),
             stream("in/two", &scene.far, 2),
         ];
-        Load { streams, far, near }
+        Load { streams, far, near, control }
     }
 
     /// How many messages were acknowledged, over all streams.
@@ -260,9 +281,13 @@ impl Load {
                     highest = highest.max(number);
                 }
             }
-            let first = counts.iter().position(|count| *count > 1);
-            let is_first = |arrival: &Arrival| first.is_some() && arrival.number() == first;
-            let example: Vec<Arrival> = collector.arrivals(topic).into_iter().filter(is_first).collect();
+            let mut doubles: BTreeMap<usize, Vec<Arrival>> = BTreeMap::new();
+            for arrival in collector.arrivals(topic) {
+                if let Some(number) = arrival.number().filter(|number| *qos == 2 && counts[*number] > 1) {
+                    doubles.entry(number).or_default().push(arrival);
+                }
+            }
+            let there = self.control.counts(topic, sent, Duration::ZERO);
             Tally {
                 topic,
                 qos: *qos,
@@ -270,7 +295,8 @@ impl Load {
                 lost: counts.iter().filter(|count| **count == 0).count(),
                 twice: counts.iter().filter(|count| **count > 1).count(),
                 late,
-                example: example.into_iter().filter(|_| *qos == 2).collect(),
+                doubles: doubles.into_values().collect(),
+                twice_there: there.iter().filter(|count| **count > 1).count(),
             }
         };
         self.streams.iter().map(tally).collect()
