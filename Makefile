@@ -51,7 +51,7 @@ features:
 
 # Memory and processor time beside /usr/sbin/mosquitto; BENCH_QUICK=1 for a short look.
 bench:
-	$(CARGO) bench --locked --bench compare --bench idle --bench queued --bench tls
+	$(CARGO) bench --locked --bench compare --bench idle --bench queued --bench tls --bench store
 
 # The simulation with many seeds, many questions about access to Debian's broker, 200 cuts of each bridged link (about an
 # hour and a half), then the tests over and over; ROUNDS says how often. `make soak ROUNDS=1000` over night.

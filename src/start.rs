@@ -12,7 +12,9 @@ use log::{error, info, warn};
 
 use crate::cli::{self, Action, Arguments, CliError};
 use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES, Sources};
-use crate::net::{AccessError, EventLoop, ListenError, OpenError, TlsFileError, check_access, check_tls};
+use crate::net::{
+    AccessError, DatabaseError, EventLoop, ListenError, OpenError, TlsFileError, check_access, check_tls,
+};
 use crate::os::errors::describe;
 use crate::os::notify::Notifier;
 use crate::os::pidfile::PidFile;
@@ -25,7 +27,7 @@ use crate::{logging, notice};
 /// Parts that not every build has, and whether this one does; each is named in a line at start.
 const PARTS: [(&str, bool); 5] = [
     ("Bridge", cfg!(feature = "bridge")),
-    ("Persistence", false),
+    ("Persistence", cfg!(feature = "persistence")),
     ("TLS", cfg!(feature = "tls")),
     ("TLS-PSK", false),
     ("Websockets", cfg!(feature = "websockets")),
@@ -52,6 +54,8 @@ pub enum StartError {
     Tls(TlsFileError),
     /// The file of `--tls-keylog` cannot be used.
     KeyLog(PathBuf, io::Error),
+    /// The database cannot be restored.
+    Database(DatabaseError),
     /// A listener cannot be opened.
     Listen(ListenError),
     /// The event loop cannot wait for events.
@@ -64,7 +68,7 @@ impl StartError {
     pub fn exit_status(&self) -> i32 {
         match self {
             StartError::Daemon(_) | StartError::Signals(_) | StartError::Listen(_) | StartError::Poll(_) => 1,
-            StartError::Tls(_) | StartError::KeyLog(..) => 1,
+            StartError::Tls(_) | StartError::KeyLog(..) | StartError::Database(_) => 1,
             StartError::Config(_) | StartError::Umask(_) => 3,
             StartError::User(error) => error.exit_status(),
             StartError::Access(error) => error.exit_status(),
@@ -89,6 +93,7 @@ impl fmt::Display for StartError {
             StartError::KeyLog(path, error) => {
                 write!(f, "Error: Unable to open TLS key log file \"{}\": {}", path.display(), describe(error))
             }
+            StartError::Database(error) => error.fmt(f),
             StartError::Listen(error) => error.fmt(f),
             StartError::Poll(error) => write!(f, "Error: Unable to wait for events: {}", describe(error)),
         }
@@ -100,6 +105,7 @@ impl From<OpenError> for StartError {
         match error {
             OpenError::Access(error) => StartError::Access(error),
             OpenError::Tls(error) => StartError::Tls(error),
+            OpenError::Database(error) => StartError::Database(error),
             OpenError::Listen(error) => StartError::Listen(error),
         }
     }

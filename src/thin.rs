@@ -77,6 +77,12 @@ impl<H> Thin<H> {
         unsafe { std::slice::from_raw_parts(self.inner.cast::<u8>().add(offset).as_ptr(), len) }
     }
 
+    /// Where it lies: no other value has this number as long as a reference to it is there.
+    #[must_use]
+    pub fn address(&self) -> usize {
+        self.inner.as_ptr().addr()
+    }
+
     /// How many references there are.
     #[must_use]
     pub fn refs(&self) -> u32 {

@@ -202,6 +202,19 @@ impl Msg {
         }
     }
 
+    /// How many refer to it.
+    #[must_use]
+    pub fn refs(&self) -> u32 {
+        self.0.refs()
+    }
+
+    /// A hash of which message it is, not of what it says.
+    #[must_use]
+    pub fn address_hash(&self) -> u64 {
+        // Addresses are multiples of 16 at best; nobody outside chooses them.
+        (self.0.address() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
+    }
+
     /// True when both are the same message, not merely equal ones.
     #[must_use]
     pub fn same(&self, other: &Msg) -> bool {

@@ -10,7 +10,7 @@
 //!
 //! The same places count what changed: see [`Storage`].
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::inflight::EntryCursor;
 use super::message::Msg;
@@ -52,7 +52,7 @@ struct Walk {
     /// The same for their subscriptions.
     subs_done: Marks,
     /// Queues that grew: how long they were.
-    queue_lens: HashMap<u32, usize>,
+    queue_lens: BTreeMap<u32, usize>,
     /// The session whose messages are being given.
     current: Option<(SessionId, EntryCursor)>,
     /// The session whose subscriptions are being given.
@@ -303,7 +303,7 @@ impl Broker {
             stage: Stage::Sessions(0),
             sessions_done: Marks::default(),
             subs_done: Marks::default(),
-            queue_lens: HashMap::new(),
+            queue_lens: BTreeMap::new(),
             current: None,
             current_subs: None,
             copies: VecDeque::new(),

@@ -27,6 +27,14 @@ pub struct Stats {
     pub dropped: u64,
     /// Sessions removed because their expiry passed.
     pub expired_sessions: u64,
+    /// Saves of the database.
+    pub saves: u64,
+    /// Saves that failed.
+    pub saves_failed: u64,
+    /// Bytes written to the database by saves that succeeded.
+    pub saved_bytes: u64,
+    /// Gauge: when the last save was complete, in seconds since 1970; 0 for never.
+    pub saved_at_s: u64,
     /// Gauge: open sockets, those before CONNECT included.
     pub open_sockets: u64,
     /// Gauge: packets that wait for their sockets.

@@ -65,7 +65,7 @@ impl Sys {
         (settings.sys_interval != 0).then_some(self.due_ms)
     }
 
-    fn metrics(&mut self, figures: &Figures) -> Vec<Metric> {
+    fn metrics(&mut self, figures: &Figures, persistence: bool) -> Vec<Metric> {
         let (stats, store, total) = (&figures.stats, figures.store, figures.sessions);
         self.most_clients = self.most_clients.max(total);
         // C Mosquitto prints the difference as a 32-bit number when it is negative; 0 is what it means.
@@ -101,6 +101,13 @@ impl Sys {
         if stats.heap != 0 {
             metrics.extend([("heap/current", stats.heap), ("heap/maximum", stats.heap_maximum)]);
         }
+        if persistence {
+            metrics.extend([
+                ("persistence/saves", stats.saves),
+                ("persistence/saves/failed", stats.saves_failed),
+                ("persistence/bytes/written", stats.saved_bytes),
+            ]);
+        }
         metrics
     }
 }
@@ -129,7 +136,7 @@ impl Broker {
         let uptime = now.mono_ms.saturating_sub(self.started.mono_ms) / 1000;
         self.publish_own(now, "uptime", &format!("{uptime} seconds"));
         let figures = self.figures();
-        let metrics = self.sys.metrics(&figures);
+        let metrics = self.sys.metrics(&figures, self.settings.persistence);
         self.sys.published.resize(metrics.len(), 0);
         for (i, (topic, value)) in metrics.into_iter().enumerate() {
             let unchanged = self.sys.published.get(i) == Some(&value);

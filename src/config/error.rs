@@ -219,6 +219,7 @@ impl Feature {
             Feature::Acl => true,
             Feature::Websockets => cfg!(feature = "websockets"),
             Feature::Tls => cfg!(feature = "tls"),
+            Feature::Persistence => cfg!(feature = "persistence"),
             Feature::UnixSockets => cfg!(feature = "unix-sockets"),
             Feature::Proxy => cfg!(feature = "proxy"),
             Feature::Bridges => cfg!(feature = "bridge"),

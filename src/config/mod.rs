@@ -99,6 +99,8 @@ pub struct Global {
     pub persistence_file: String,
     /// `[conf: persistence_location]`; `None` is the current directory.
     pub persistence_location: Option<PathBuf>,
+    /// `[conf: persistence_strict]`: a damaged database keeps the broker from starting.
+    pub persistence_strict: bool,
     /// `[conf: persistent_client_expiration]` in seconds; caps every session expiry.
     pub persistent_client_expiration: Option<u32>,
     /// `[conf: pid_file]`.
@@ -151,6 +153,7 @@ impl Default for Global {
             persistence: false,
             persistence_file: "mosquitto.db".into(),
             persistence_location: None,
+            persistence_strict: false,
             persistent_client_expiration: None,
             pid_file: None,
             queue_qos0_messages: false,

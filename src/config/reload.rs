@@ -20,7 +20,16 @@ impl Sources {
     ///
     /// # Errors
     /// The first thing that is wrong in any file.
-    pub fn read(&self, mut tell: impl FnMut(&[(Severity, String)])) -> Result<Config, ConfigError> {
+    pub fn read(&self, tell: impl FnMut(&[(Severity, String)])) -> Result<Config, ConfigError> {
+        let mut config = self.read_files(tell)?;
+        // As C Mosquitto 2.1: the environment wins over `persistence_location`.
+        if let Some(location) = std::env::var_os("MOSQUITTO_PERSISTENCE_LOCATION").filter(|text| !text.is_empty()) {
+            config.global.persistence_location = Some(location.into());
+        }
+        Ok(config)
+    }
+
+    fn read_files(&self, mut tell: impl FnMut(&[(Severity, String)])) -> Result<Config, ConfigError> {
         let mut config = None;
         for file in &self.files {
             let loaded = Config::load(file, config.take())?;
@@ -46,10 +55,23 @@ pub fn take_over(old: &Config, new: Config) -> (Config, Vec<String>) {
             notes.push(format!("The new value of '{option}' takes effect at the next start."));
         }
     };
-    let Global { user, pid_file, .. } = old.global.clone();
-    note("user", new.global.user != user);
-    note("pid_file", new.global.pid_file != pid_file);
-    let global = Global { user, pid_file, ..new.global };
+    let mut global = new.global;
+    let before = &old.global;
+    note("user", global.user != before.user);
+    note("pid_file", global.pid_file != before.pid_file);
+    note("persistence", global.persistence != before.persistence);
+    note("persistence_file", global.persistence_file != before.persistence_file);
+    note("persistence_location", global.persistence_location != before.persistence_location);
+    note("persistence_strict", global.persistence_strict != before.persistence_strict);
+    global = Global {
+        user: before.user.clone(),
+        pid_file: before.pid_file.clone(),
+        persistence: before.persistence,
+        persistence_file: before.persistence_file.clone(),
+        persistence_location: before.persistence_location.clone(),
+        persistence_strict: before.persistence_strict,
+        ..global
+    };
     (Config { global, ..new }, notes)
 }
 
@@ -136,10 +158,12 @@ mod tests {
             "a connection keeps the one it came with: its subscriptions, will and queue are below it",
         ),
         ("packet_buffer_size", Now, "read while a request comes in"),
-        ("autosave_interval", Nothing, "nothing is saved in this build"),
-        ("autosave_on_changes", Nothing, "nothing is saved in this build"),
-        ("persistence_file", Nothing, "nothing is saved in this build"),
-        ("persistence_location", Nothing, "nothing is saved in this build"),
+        ("autosave_interval", Now, "the next save counts from the reload"),
+        ("autosave_on_changes", Now, "as `autosave_interval`"),
+        ("persistence", Restart, "what stands in the file must be restored before it may be replaced"),
+        ("persistence_file", Restart, "as `persistence`"),
+        ("persistence_location", Restart, "as `persistence`"),
+        ("persistence_strict", Restart, "read at the start"),
         (
             "password_file",
             Now,

@@ -96,7 +96,7 @@ impl EventLoop {
             self.say_ready();
         }
         if signals.save() {
-            log::warn!("Warning: There is no database to save: persistence is not part of this build.");
+            self.store.request(&mut self.broker, now);
         }
         if signals.print_tree() {
             let mut tree = String::new();
@@ -146,6 +146,7 @@ impl EventLoop {
             crate::notice!("{note}");
         }
         self.broker.set_settings(self.config.global.clone(), now);
+        self.store.reconfigure(&self.config.global, &self.broker, now);
         self.broker.set_access(access);
         self.reload_bridges(now);
         self.watch_certificates(now);
@@ -267,6 +268,7 @@ impl EventLoop {
         }
         log::info!("{} terminating", crate::cli::VERSION);
         self.broker.publish_all_wills(now);
+        self.store.finish(&mut self.broker, now);
         for id in self.conns.keys() {
             self.close(now, ConnId(id), &CloseReason::Shutdown);
         }

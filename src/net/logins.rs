@@ -13,7 +13,7 @@ use super::worker::Worker;
 use crate::broker::ConnId;
 use crate::broker::auth::access::RulesId;
 use crate::broker::auth::login::{Check, Terms, Verdict};
-use crate::os::clock;
+use crate::os::{alloc, clock};
 use crate::proto::Flow;
 use crate::timer::Now;
 
@@ -38,6 +38,8 @@ pub(super) type LoginWorker = Worker<Job, Answer>;
 /// The thread; it starts with the first login that needs it.
 pub(super) fn worker(waker: Arc<Waker>) -> LoginWorker {
     Worker::new("logins", BOUND, waker, |Job { conn, check }: Job| {
+        // Else each guess of a stranger could bring the broker to its memory limit.
+        let _aside = alloc::set_aside(check.scratch());
         let start_us = clock::monotonic_us();
         let right = check.is_right();
         let took_us = clock::monotonic_us().saturating_sub(start_us);

@@ -1,10 +1,7 @@
 //! The event loop: the only place that knows sockets. [`EventLoop::turn`] is the whole scheduler.
 
 mod access;
-#[cfg(feature = "bridge")]
-mod bridges;
-#[cfg(not(feature = "bridge"))]
-#[path = "bridges_off.rs"]
+#[cfg_attr(not(feature = "bridge"), path = "bridges_off.rs")]
 mod bridges;
 mod certificates;
 mod conn;
@@ -16,6 +13,11 @@ mod listener;
 mod logins;
 mod read;
 mod slots;
+#[cfg(feature = "persistence")]
+mod store;
+#[cfg(not(feature = "persistence"))]
+#[path = "store_off.rs"]
+mod store;
 mod stream;
 #[cfg(feature = "tls")]
 pub mod tls;
@@ -50,6 +52,7 @@ use crate::timer::{Now, Timers};
 use conn::{Conn, Readiness, Stage};
 use listener::{Accepted, ListenSocket};
 use slots::Slots;
+use store::Store;
 use stream::Stream;
 use tls::{KeyLogFile, ServerTls};
 use transport::{Buffers, Transport};
@@ -57,6 +60,7 @@ use transport::{Buffers, Transport};
 pub use access::{AccessError, check_access};
 pub use certificates::{TlsFileError, check_tls};
 pub use listener::ListenError;
+pub use store::DatabaseError;
 
 /// Why the loop could not begin.
 #[derive(Debug)]
@@ -65,6 +69,8 @@ pub enum OpenError {
     Access(AccessError),
     /// Certificates, keys and what else TLS needs.
     Tls(TlsFileError),
+    /// The database.
+    Database(DatabaseError),
     /// A listener.
     Listen(ListenError),
 }
@@ -132,6 +138,7 @@ pub struct EventLoop {
     api: Api,
     logins: logins::LoginWorker,
     bridges: bridges::Bridges,
+    store: Store,
     listeners: Vec<ListenSocket>,
     slots: Slots,
     /// TLS of each listener of the configuration.
@@ -229,6 +236,7 @@ impl EventLoop {
         broker.publish_sys(now);
         let poll = Poll::new().map_err(|error| ListenError::system(&error))?;
         let waker = Arc::new(Waker::new(poll.registry(), WORKERS).map_err(|error| ListenError::system(&error))?);
+        let store = Store::open(&config, Arc::clone(&waker), &mut broker, now).map_err(OpenError::Database)?;
         let watchdog_due_ms = notifier.as_ref().and_then(Notifier::watchdog_ms).map(|ms| now.mono_ms + ms);
         let mut this = EventLoop {
             poll,
@@ -241,6 +249,7 @@ impl EventLoop {
             api: Api::default(),
             logins: logins::worker(Arc::clone(&waker)),
             bridges: bridges::Bridges::new(waker),
+            store,
             listeners: Vec::new(),
             slots: Slots::default(),
             tls,
@@ -273,6 +282,7 @@ impl EventLoop {
         this.watch_certificates(now);
         this.check_api();
         this.open_bridges(now);
+        this.store.settle(&mut this.broker, now);
         Ok(this)
     }
 
@@ -307,6 +317,7 @@ impl EventLoop {
             || !self.leaving.is_empty()
             || self.broker.has_dirty()
             || self.api.is_busy()
+            || self.store.is_busy()
             || (self.accept_paused_until_ms.is_none() && self.listeners.iter().any(|listener| listener.pending));
         let deadlines = [
             self.timers.next_deadline(),
@@ -315,6 +326,7 @@ impl EventLoop {
             self.accept_paused_until_ms,
             self.certificates_due_ms,
             self.bridges.deadline(),
+            self.store.deadline(),
             crate::logging::summary_due_ms(),
             // What was logged since the last were published. Not at once: a reader who is told of each line that it could
             // not be sent to him would keep us busy with himself.
@@ -463,6 +475,7 @@ impl EventLoop {
             self.run_api(now);
             self.run_closes(now);
         }
+        self.store.turn(&self.config.global, &mut self.broker, now);
         crate::logging::summarise(now);
         let broker = &mut self.broker;
         crate::logging::drain_topic_lines(&mut |suffix, line| broker.publish_log(now, suffix, line));

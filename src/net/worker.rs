@@ -59,6 +59,18 @@ impl<J: Send + 'static, A: Send + 'static> Worker<J, A> {
         Some(answer)
     }
 
+    /// Waits until every job is done and drops the answers: the loop ends, and what the jobs hold must be gone.
+    #[allow(dead_code, reason = "only the database has to wait")]
+    pub(crate) fn wait(&mut self) {
+        while self.pending > 0 {
+            let Some((_, answers)) = &self.running else { break };
+            if answers.recv().is_err() {
+                break;
+            }
+            self.pending -= 1;
+        }
+    }
+
     fn start(&self) -> io::Result<(SyncSender<J>, Receiver<A>)> {
         let (jobs, to_do) = mpsc::sync_channel::<J>(self.bound);
         let (done, answers) = mpsc::channel();

@@ -6,11 +6,30 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 static CURRENT: AtomicUsize = AtomicUsize::new(0);
 static MAXIMUM: AtomicUsize = AtomicUsize::new(0);
+static ASIDE: AtomicUsize = AtomicUsize::new(0);
 
-/// Heap bytes in use now, as asked for: without the allocator's own overhead.
+/// Heap bytes in use now, as asked for: without the allocator's own overhead, and without what [`set_aside`] says.
 #[must_use]
 pub fn current_bytes() -> usize {
-    CURRENT.load(Relaxed)
+    CURRENT.load(Relaxed).saturating_sub(ASIDE.load(Relaxed))
+}
+
+/// Leaves so many bytes out of [`current_bytes`] until the result is dropped: what a thread needs only for one piece of
+/// work.
+#[must_use]
+pub fn set_aside(bytes: usize) -> SetAside {
+    ASIDE.fetch_add(bytes, Relaxed);
+    SetAside(bytes)
+}
+
+/// See [`set_aside`].
+#[derive(Debug)]
+pub struct SetAside(usize);
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        ASIDE.fetch_sub(self.0, Relaxed);
+    }
 }
 
 /// The most heap bytes that were in use at once.

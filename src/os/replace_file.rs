@@ -1,4 +1,5 @@
-//! Changing a file so that a crash leaves the old or the new content, never a piece of either.
+//! Changing a file so that a crash leaves the old or the new content, never a piece of either: at once with [`replace`],
+//! or piece by piece with [`NewFile`].
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -27,7 +28,7 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    let beside = Beside::create(&path)?;
+    let beside = Beside::create(&path, &format!(".{:016x}.new", super::random::seed()))?;
     let mut file = &beside.file;
     file.write_all(content)?;
     if let Some(old) = &old {
@@ -41,8 +42,100 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if old.is_some() && error.raw_os_error() == Some(libc::EBUSY) => overwrite(&path, content)?,
         Err(error) => return Err(error),
     }
+    sync_directory(&path)
+}
+
+/// Makes sure that the name of a file is on disk, not only its content.
+fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    match File::open(directory) {
+        // Whoever may not list it can still have files in it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        opened => opened?.sync_all(),
+    }
+}
+
+/// A file that is being written and will take the place of another: PATH.new, mode 0600. Dropped before
+/// [`NewFile::keep`], it is removed and the other stays as it is.
+#[derive(Debug)]
+pub struct NewFile {
+    beside: Beside,
+    path: PathBuf,
+    len: u64,
+}
+
+impl NewFile {
+    /// Begins the file that is to replace `path`, which is no symbolic link. What an earlier attempt left is removed.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn create(path: &Path) -> io::Result<NewFile> {
+        match fs::remove_file(with_suffix(path, ".new")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(NewFile { beside: Beside::create(path, ".new")?, path: path.to_path_buf(), len: 0 })
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// What the system says; the file can only be dropped then.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.len = self.len.saturating_add(bytes.len() as u64);
+        (&self.beside.file).write_all(bytes)
+    }
+
+    /// Puts the file in its place, when all of it is on disk. The old file goes, unless `aside` is given: then it is kept
+    /// under its name with that behind it, and a number if such a file exists.
+    ///
+    /// # Errors
+    /// What the system says; unless only the sync of the directory failed, the old file is still there.
+    pub fn keep(self, aside: Option<&str>) -> io::Result<Kept> {
+        self.beside.file.sync_all()?;
+        let aside = match aside {
+            Some(suffix) => keep_aside(&self.path, suffix)?,
+            None => None,
+        };
+        fs::rename(&self.beside.path, &self.path)?;
+        self.beside.keep();
+        sync_directory(&self.path)?;
+        Ok(Kept { len: self.len, aside })
+    }
+}
+
+/// What [`NewFile::keep`] did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// Bytes of the file.
+    pub len: u64,
+    /// What the old file is called now.
+    pub aside: Option<PathBuf>,
+}
+
+/// Gives a file another name; `None` when there is none. The first name stays too, where the file system has hard links:
+/// it is about to be replaced, and at no time is there neither an old nor a new file.
+fn keep_aside(path: &Path, suffix: &str) -> io::Result<Option<PathBuf>> {
+    for n in 0..1000 {
+        let number = if n == 0 { String::new() } else { format!(".{n}") };
+        let aside = with_suffix(path, &format!("{suffix}{number}"));
+        match fs::hard_link(path, &aside) {
+            Ok(()) => return Ok(Some(aside)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(_) if fs::symlink_metadata(path).is_err() => return Ok(None),
+            Err(_) if fs::symlink_metadata(&aside).is_err() => {
+                return fs::rename(path, &aside).map(|()| Some(aside));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(suffix);
+    path.with_file_name(name)
 }
 
 /// Waits until nobody else holds the file at `path` and holds it, until the result is dropped: for whoever reads it first
@@ -75,16 +168,16 @@ fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// The new file until it has its name; removed when that fails.
+#[derive(Debug)]
 struct Beside {
     file: File,
     path: PathBuf,
 }
 
 impl Beside {
-    fn create(path: &Path) -> io::Result<Beside> {
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{:016x}.new", super::random::seed()));
-        let path = path.with_file_name(name);
+    fn create(path: &Path, suffix: &str) -> io::Result<Beside> {
+        let path = with_suffix(path, suffix);
+        // `create_new` follows no symbolic link.
         let file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
         Ok(Beside { file, path })
     }
@@ -123,6 +216,42 @@ mod tests {
         assert!(replace(&directory, b"x").is_err());
         assert!(replace(&directory.join("none/file"), b"x").is_err());
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 2, "nothing is left beside");
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_new_file_is_there_when_it_is_whole_and_not_before() {
+        let directory = std::env::temp_dir().join(format!("mosquitto-new-file-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("db");
+        fs::write(&path, "old").unwrap();
+        let beside = directory.join("db.new");
+        // A link that somebody planted is removed, not followed.
+        std::os::unix::fs::symlink(&path, &beside).unwrap();
+        let mut new = NewFile::create(&path).unwrap();
+        new.write(b"new").unwrap();
+        drop(new);
+        assert!(!beside.exists());
+        let mut new = NewFile::create(&path).unwrap();
+        new.write(b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(new.keep(None).unwrap(), Kept { len: 3, aside: None });
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(NewFile::create(&directory.join("none/db")).is_err());
+
+        for (n, content) in ["new", "0", "1"].into_iter().enumerate() {
+            let aside = directory.join(["db.damaged", "db.damaged.1", "db.damaged.2"][n]);
+            let mut new = NewFile::create(&path).unwrap();
+            new.write(n.to_string().as_bytes()).unwrap();
+            assert_eq!(new.keep(Some(".damaged")).unwrap().aside.as_deref(), Some(aside.as_path()));
+            assert_eq!(fs::read_to_string(aside).unwrap(), content);
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"2");
+        fs::remove_file(&path).unwrap();
+        let new = NewFile::create(&path).unwrap();
+        assert_eq!(new.keep(Some(".damaged")).unwrap().aside, None, "there is nothing to be kept");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 4);
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -1,5 +1,6 @@
 //! The format of `mosquitto.db`, the snapshot that C Mosquitto writes and reads: bytes to values and back. Pure: nothing
-//! here opens a file, reads a clock or knows a session.
+//! here opens a file or reads a clock. Only [`load`] and [`save`] know the core, to which they hand what was read and from
+//! which comes what is to be written.
 //!
 //! [`read::Reader`] takes versions 2 to 6 and yields one [`chunk::Chunk`] after another; [`read::Source`] does so from
 //! anything that can be read, with memory for one chunk. [`write::Writer`] appends chunks of version 6 to a buffer that
@@ -27,7 +28,9 @@ pub mod db;
 mod decode;
 pub mod disk;
 pub mod fault;
+pub mod load;
 pub mod read;
+pub mod save;
 pub mod write;
 
 #[cfg(test)]

@@ -1,10 +1,7 @@
 //! Protocol endpoints: they translate between packets and the verbs of the core, one for each connection. Sans-io: bytes
 //! and time come in, bytes and decisions go out.
 
-#[cfg(feature = "bridge")]
-pub mod bridge;
-#[cfg(not(feature = "bridge"))]
-#[path = "bridge_off.rs"]
+#[cfg_attr(not(feature = "bridge"), path = "bridge_off.rs")]
 pub mod bridge;
 pub mod client;
 pub mod close;

@@ -39,12 +39,12 @@ impl Process {
             .spawn()
             .map_err(|e| io::Error::other(format!("{}: {e}", kind.program)))?;
         let mut process = Process { child, addr: SocketAddr::from(([127, 0, 0, 1], port)), config };
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(process.addr).is_err() {
             if Instant::now() > deadline || process.child.try_wait()?.is_some() {
                 return Err(io::Error::other(format!("{} does not start", kind.name)));
             }
-            std::thread::park_timeout(Duration::from_millis(5));
+            std::thread::park_timeout(Duration::from_millis(1));
         }
         Ok(process)
     }
@@ -75,6 +75,17 @@ impl Process {
     /// Resident memory in bytes.
     pub(crate) fn rss(&self) -> io::Result<u64> {
         self.size("status", "VmRSS")
+    }
+
+    /// The most that was ever resident, in bytes.
+    pub(crate) fn peak(&self) -> io::Result<u64> {
+        self.size("status", "VmHWM")
+    }
+
+    /// Sends a signal by name, such as `USR1`.
+    pub(crate) fn signal(&self, name: &str) -> io::Result<()> {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other("kill failed")) }
     }
 
     /// Resident memory with shared pages divided among their users, in bytes.

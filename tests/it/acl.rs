@@ -275,6 +275,36 @@ fn rules_see_the_mount_point_and_topics_of_the_broker_need_rules_of_their_own() 
 }
 
 #[test]
+fn a_client_behind_a_mount_point_sees_nothing_beside_it() {
+    let port = free_port();
+    let broker = Broker::start_with(&format!("listener {port} 127.0.0.1\nmount_point m/"));
+    let behind = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let mut plain = login(&broker, 5, "plain", "");
+    for version in [4, 5] {
+        let mut tenant = enter(behind, version, "tenant", "", false);
+        listen(&mut tenant, version, "#");
+        // The last but one would be an empty topic, the one before is the parent of what was subscribed to.
+        for topic in ["m/x", "m", "m/", "x"] {
+            code_of(&mut plain, topic);
+        }
+        assert_eq!(topics(&mut tenant), ["x"]);
+
+        // A session that began elsewhere, whoever has it now.
+        let mut owner = enter(broker.addr(), version, "owner", "", true);
+        listen(&mut owner, version, "secret/#");
+        owner.send(&[0xE0, 0]);
+        owner.expect_closed();
+        assert_eq!(code_of(&mut plain, "secret/queued"), 0);
+        let mut thief = enter(behind, version, "owner", "", true);
+        assert_eq!(code_of(&mut plain, "secret/live"), 0);
+        assert!(topics(&mut thief).is_empty());
+        let mut owner = enter(broker.addr(), version, "owner", "", true);
+        assert_eq!(code_of(&mut plain, "secret/later"), 0);
+        assert_eq!(topics(&mut owner), ["secret/later"]);
+    }
+}
+
+#[test]
 fn new_rules_hold_from_the_line_in_the_log_on() {
     let open = format!("topic read t/#\npattern write t/%c\n{ADMIN}");
     let shut = format!("topic read t/1\npattern write t/%c\n{ADMIN}");

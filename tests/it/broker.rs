@@ -184,6 +184,11 @@ impl Broker {
         fs::write(self.dir.join("mosquitto.conf"), text).expect("a config file");
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where its listener is.
     pub(crate) fn addr(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
@@ -233,7 +238,7 @@ impl Broker {
 
     /// Sends a signal by name, such as `TERM`, to this broker alone.
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(status.is_ok_and(|status| status.success()), "kill -{name} failed");
     }
 

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use mosquitto::persist::chunk::{
@@ -21,6 +20,7 @@ use serde_json::Value;
 
 use crate::broker::{Broker, note};
 use crate::client::{self, Client, connect_with, hex, packet, publish, string};
+use crate::folder::Folder;
 
 /// Where the samples lie.
 const SET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/conformance/mosquitto-db");
@@ -29,7 +29,7 @@ const SET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/conformance/mo
 const DEBIAN: &str = "/usr/sbin/mosquitto";
 
 /// The samples by name, with what they hold; empty where the set is absent.
-fn samples() -> Vec<(String, Vec<u8>, Value)> {
+pub(crate) fn samples() -> Vec<(String, Vec<u8>, Value)> {
     let Ok(dir) = fs::read_dir(SET) else {
         note(&format!("sample databases skipped: {SET} is not there"));
         return Vec::new();
@@ -169,31 +169,8 @@ fn written(db: &Db<'_>) -> Vec<u8> {
     out
 }
 
-/// A folder for one test, removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Folder {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = std::env::temp_dir().join(format!("mosquitto-db-{}-{number}", std::process::id()));
-        fs::create_dir_all(&dir).expect("a temporary directory");
-        Folder(dir)
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("mosquitto.db")
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Debian's broker with its database in `folder`; `None` where it is absent.
-fn debian(folder: &Folder) -> Option<Broker> {
+pub(crate) fn debian(folder: &Folder) -> Option<Broker> {
     if !Path::new(DEBIAN).exists() {
         note(&format!("databases of Debian's broker skipped: {DEBIAN} is not there"));
         return None;
@@ -226,7 +203,7 @@ fn v5_client(broker: &Broker, id: &str, session: bool) -> Client {
 }
 
 /// The properties of a stored message: payload format, content type, response topic, correlation data, user properties.
-fn stored_props() -> Vec<u8> {
+pub(crate) fn stored_props() -> Vec<u8> {
     let pair = |name, value| [vec![0x26], string(name), string(value)].concat();
     [
         vec![0x01, 1, 0x03],
@@ -241,7 +218,7 @@ fn stored_props() -> Vec<u8> {
 }
 
 /// A v5 PUBLISH with properties.
-fn publish_props(flags: u8, topic: &str, id: u16, props: &[u8], payload: &[u8]) -> Vec<u8> {
+pub(crate) fn publish_props(flags: u8, topic: &str, id: u16, props: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut body = string(topic);
     if flags & 6 != 0 {
         body.extend(id.to_be_bytes());
@@ -252,7 +229,7 @@ fn publish_props(flags: u8, topic: &str, id: u16, props: &[u8], payload: &[u8]) 
     packet(0x30 | flags, &body)
 }
 
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
     i64::try_from(since.as_secs()).expect("before the end of time")
 }

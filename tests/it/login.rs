@@ -359,3 +359,33 @@ fn more_logins_than_the_worker_takes_are_told_that_it_is_busy() {
     calm.ping();
     assert_eq!(code(&mut knock(broker.addr(), 4, "more", "fast", Some("x"))), 0);
 }
+
+/// What one comparison needs for a moment is none of the memory that clients use up.
+#[cfg(feature = "argon2")]
+#[test]
+fn whoever_guesses_does_not_bring_the_broker_to_its_memory_limit() {
+    let hash = "$argon2id$v=19$m=47104,t=1,p=1$MTIzNDU2Nzg5MDEy$MTIzNDU2Nzg5MDEyMTIzNDU2Nzg5MDEyMTIzNDU2Nzg5MDEyMTIzNDU2Nzg5MDEy";
+    let file = File::new(&format!("erin:{hash}\n"));
+    let broker = Broker::start_with(&format!("{}memory_limit 8000000\nallow_anonymous true\n", file.lines()));
+    let mut calm = Client::connect(broker.addr(), 5, "calm");
+    let done = Arc::new(AtomicBool::new(false));
+    let guesses = thread::spawn({
+        let (done, addr) = (Arc::clone(&done), broker.addr());
+        move || {
+            let mut client = knock(addr, 4, "g", "erin", Some("wrong"));
+            client.set_limit(Duration::from_secs(60));
+            let got = code(&mut client);
+            done.store(true, Ordering::Release);
+            got
+        }
+    });
+    let mut count = 0;
+    while !done.load(Ordering::Acquire) {
+        calm.send(&publish(5, 2, "t", 1, b"m"));
+        // No subscriber, and not 0x97.
+        calm.expect(&[0x40, 3, 0, 1, 0x10]);
+        count += 1;
+    }
+    assert_eq!(guesses.join().expect("an answer"), 5);
+    assert!(count > 0 && !broker.log_text().contains("memory_limit is reached"));
+}

@@ -12,6 +12,8 @@ mod control_api;
 mod db_files;
 mod debian_clients;
 mod endings;
+#[cfg(all(feature = "persistence", feature = "tools"))]
+mod folder;
 mod hostile;
 mod layering;
 mod limits;
@@ -24,6 +26,8 @@ mod packet_cases;
 mod paho;
 #[cfg(feature = "tools")]
 mod passwd;
+#[cfg(all(feature = "persistence", feature = "tools"))]
+mod persistence;
 #[cfg(feature = "proxy")]
 mod proxy;
 mod real_configs;

@@ -594,7 +594,8 @@ fn openssl_and_debians_clients_are_served() {
         let mut client = Command::new("openssl")
             .args(["s_client", "-connect", &addr.to_string(), "-CAfile"])
             .arg(&ca)
-            .args(["-verify_return_error", "-quiet", "-no_ign_eof", version])
+            // Nothing is selected of what it offers, and that is no reason to refuse it.
+            .args(["-verify_return_error", "-quiet", "-no_ign_eof", "-alpn", "mqtt,h2", version])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -612,8 +613,10 @@ fn openssl_and_debians_clients_are_served() {
     for old in ["-tls1", "-tls1_1"] {
         let mut client = Command::new("openssl");
         client.args(["s_client", "-connect", &addr.to_string(), old, "-cipher", "DEFAULT:@SECLEVEL=0"]);
+        let mark = broker.log_mark();
         let ended = client.stdin(Stdio::null()).output().expect("openssl");
         assert!(!ended.status.success(), "{old}");
+        broker.wait_for_log_after(mark, " failed: the client speaks only TLS 1.1 or older.", PATIENT);
     }
     if Command::new("mosquitto_sub").arg("--help").stdout(Stdio::null()).status().is_err() {
         return crate::broker::note("tls: there is no mosquitto_sub");
@@ -632,6 +635,54 @@ fn openssl_and_debians_clients_are_served() {
     subscriber.stdout.take().expect("a pipe").read_to_string(&mut text).expect("text");
     assert!(subscriber.wait().expect("its end").success());
     assert_eq!(text, "hello\n");
+}
+
+/// As tutorials make them: version 1, a common name and no extensions.
+const TUTORIAL: &str = r#"
+set -e
+openssl req -new -x509 -days 3650 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -subj "/O=Test/CN=CA"
+make() {
+    openssl genrsa -out $1.key 2048
+    openssl req -new -out $1.csr -key $1.key -subj "/O=Test/CN=$2"
+    openssl x509 -req -in $1.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out $1.crt -days 365
+}
+make server localhost
+make client alice
+chmod 0755 .
+chmod 0644 *
+"#;
+
+#[test]
+fn certificates_of_tutorials_work_and_the_log_says_where_they_do_not() {
+    pki_or_return!();
+    let dir = std::env::temp_dir().join(format!("mosquitto-it-tls-tutorial-{}", std::process::id()));
+    fs::create_dir_all(&dir).expect("a directory");
+    let made = Command::new("sh").args(["-c", TUTORIAL]).current_dir(&dir).output().expect("a shell");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let (broker, addr) = start(&dir, &format!("{MUTUAL}use_identity_as_username true"));
+    assert!(broker.log_text().contains("server.crt\" is of X.509 version 1, which many clients refuse."));
+    // A library that does not read them.
+    let told = refusal(addr, &client_config(&dir, &[&TLS13], None));
+    assert!(told.contains("UnsupportedCertVersion"), "{told}");
+    broker.wait_for_log("failed: the client ", PATIENT);
+    if Command::new("mosquitto_pub").arg("--help").stdout(Stdio::null()).status().is_err() {
+        return crate::broker::note("tls: there is no mosquitto_pub");
+    }
+    let [ca, certificate, key] = ["ca.crt", "client.crt", "client.key"].map(|name| dir.join(name));
+    let publish = |host: &str| {
+        let mut client = Command::new("mosquitto_pub");
+        client.args(["-h", host, "-p", &addr.port().to_string(), "-t", "t", "-m", "m", "-q", "1", "-i", "tutorial"]);
+        client.arg("--cafile").arg(&ca).arg("--cert").arg(&certificate).arg("--key").arg(&key);
+        client.output().expect("mosquitto_pub").status.success()
+    };
+    assert!(publish("localhost"));
+    broker.wait_for_log("as tutorial (p4, c1, k60, u'alice').", PATIENT);
+    assert!(!publish("127.0.0.1"), "another name");
+    broker.wait_for_log(
+        "failed: the client had an internal error, as mosquitto's clients call a wrong host name",
+        PATIENT,
+    );
+    fs::remove_dir_all(&dir).expect("removed");
 }
 
 #[cfg(feature = "proxy")]

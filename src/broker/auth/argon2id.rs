@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 
 use crate::digest;
 
@@ -47,19 +47,31 @@ impl Argon2id {
     }
 
     pub(super) fn verify(&self, password: &[u8]) -> bool {
-        let argon2 = Argon2::new(Algorithm::Argon2id, self.version, self.params.clone());
         let mut hash = vec![0; self.hash.len()];
-        argon2.hash_password_into(password, &self.salt, &mut hash).is_ok() && digest::same(&hash, &self.hash)
+        fill(self.version, &self.params, password, &self.salt, &mut hash).is_some() && digest::same(&hash, &self.hash)
+    }
+
+    /// Bytes of memory that [`Argon2id::verify`] takes meanwhile.
+    pub(super) fn scratch(&self) -> usize {
+        self.params.block_count().saturating_mul(Block::SIZE)
     }
 
     /// Hashes a password with the parameters that C Mosquitto's tool takes.
     pub(super) fn new(password: &[u8], salt: &[u8]) -> Option<Argon2id> {
         let params = Params::new(47_104, 1, 1, Some(digest::SHA512_LEN)).ok()?;
         let mut hash = vec![0; digest::SHA512_LEN];
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
-        argon2.hash_password_into(password, salt, &mut hash).ok()?;
+        fill(Version::V0x13, &params, password, salt, &mut hash)?;
         Some(Argon2id { version: Version::V0x13, params, salt: salt.into(), hash: hash.into() })
     }
+}
+
+/// Hashes a password into `hash`; `None` when there is no memory for that, which the crate's own way would die of.
+fn fill(version: Version, params: &Params, password: &[u8], salt: &[u8], hash: &mut [u8]) -> Option<()> {
+    let argon2 = Argon2::new(Algorithm::Argon2id, version, params.clone());
+    let mut blocks = Vec::new();
+    blocks.try_reserve_exact(params.block_count()).ok()?;
+    blocks.resize(params.block_count(), Block::default());
+    argon2.hash_password_into_with_memory(password, salt, hash, &mut blocks).ok()
 }
 
 impl fmt::Display for Argon2id {

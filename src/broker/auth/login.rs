@@ -48,6 +48,12 @@ impl Check {
         self.hash.verify(&self.password) & self.known
     }
 
+    /// Bytes of memory that the work takes meanwhile.
+    #[must_use]
+    pub fn scratch(&self) -> usize {
+        self.hash.scratch()
+    }
+
     /// Rounds of the hash, where it has some.
     #[must_use]
     pub fn rounds(&self) -> Option<NonZeroU32> {

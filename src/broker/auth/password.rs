@@ -207,7 +207,8 @@ impl Hash {
         })
     }
 
-    /// True when `password` is the one that was stored. An empty password never is. What a NUL byte follows does not
+    /// True when `password` is the one that was stored. An empty password never is, and none when there is no memory to
+    /// compare it. What a NUL byte follows does not
     /// count, as in C Mosquitto.
     #[must_use]
     pub fn verify(&self, password: &[u8]) -> bool {
@@ -255,6 +256,16 @@ impl Hash {
             }
             #[cfg(feature = "argon2")]
             Hash::Argon2id(hash) => hasher.write(hash.to_string().as_bytes()),
+        }
+    }
+
+    /// Bytes of memory that [`Hash::verify`] takes meanwhile; 0 for next to none.
+    #[must_use]
+    pub fn scratch(&self) -> usize {
+        match self {
+            Hash::Sha512 { .. } | Hash::Pbkdf2 { .. } => 0,
+            #[cfg(feature = "argon2")]
+            Hash::Argon2id(hash) => hash.scratch(),
         }
     }
 

@@ -327,6 +327,30 @@ fn nothing_that_does_not_last_counts_as_a_change() {
 }
 
 #[test]
+fn a_slice_is_as_long_as_asked_for() {
+    let mut crowd = Crowd::new(3);
+    for _ in 0..3000 {
+        crowd.act();
+    }
+    for most in [1, 5, 64] {
+        crowd.broker.begin_snapshot(crowd.now, false);
+        let mut slices = 0;
+        loop {
+            let mut given = 0;
+            let state = crowd.broker.snapshot_slice(most, &mut |_| given += 1);
+            // A session that was copied comes with its first messages.
+            assert!(given <= most + 1, "{given} for {most}");
+            slices += 1;
+            if state == SnapshotState::Done {
+                break;
+            }
+            crowd.act();
+        }
+        assert!(slices > 40 / most, "{slices} of {most}");
+    }
+}
+
+#[test]
 fn a_queue_that_does_not_fit_a_slice_is_copied_from_where_it_was() {
     let mut crowd = Crowd::new(9);
     let conn = ConnId(crowd.conns.insert(()).unwrap());

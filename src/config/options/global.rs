@@ -117,8 +117,10 @@ pub(super) const ROWS: &[OptionRow] = &[
         .deprecated("Use the options that start with 'listener_' instead."),
     row("persistence", Global, Kind::Bool(|p, v| set(&mut p.config.global.persistence, v)), "false")
         .alias(&["retained_persistence"])
+        .fixed()
         .needs(Feature::Persistence),
     row("persistence_file", Global, file(|p, v| set(&mut p.config.global.persistence_file, v.into())), "mosquitto.db")
+        .fixed()
         .once(),
     row(
         "persistence_location",
@@ -126,7 +128,11 @@ pub(super) const ROWS: &[OptionRow] = &[
         directory(|p, v| set(&mut p.config.global.persistence_location, Some(v.into()))),
         "none",
     )
+    .fixed()
     .once(),
+    row("persistence_strict", Global, Kind::Bool(|p, v| set(&mut p.config.global.persistence_strict, v)), "false")
+        .fixed()
+        .wants(Feature::Persistence),
     row(
         "persistent_client_expiration",
         Global,

@@ -68,16 +68,15 @@ fn contradictions_are_blamed_on_a_line() {
 
 #[test]
 fn the_first_missing_feature_is_told_after_every_other_mistake() {
-    for (line, feature) in [("persistence true", "persistence"), ("retained_persistence 1", "persistence")] {
-        let name = line.split(' ').next().unwrap_or_default();
-        let missing = format!(
-            "Error: The '{name}' option needs {feature}, which is not available in this build.\n\
-             Error found at a.conf:2."
-        );
-        assert_eq!(refusal(format!("listener 1\n{line}\nmax_qos 1")), missing);
-        let wrong = "Error: 'max_qos' must be between 0 and 2 inclusive.\nError found at a.conf:3.";
-        assert_eq!(refusal(format!("listener 1\n{line}\nmax_qos 3")), wrong);
-    }
+    let plugin = "listener 1\nglobal_plugin x\nconnection b\naddress a\ntopic a\n";
+    assert!(refusal(plugin).ends_with("Error found at a.conf:2."), "{}", refusal(plugin));
+    assert_eq!(refusal(format!("{plugin}bridge_psk 00\nbridge_identity x")), refusal(plugin), "the first counts");
+    assert_eq!(
+        refusal(format!("{plugin}threshold x")),
+        "Error: 'threshold' value not a number.\nError found at a.conf:6."
+    );
+    let wrong = "Error: 'max_qos' must be between 0 and 2 inclusive.\nError found at a.conf:3.";
+    assert_eq!(refusal("listener 1\nglobal_plugin x\nmax_qos 3"), wrong);
 }
 
 #[test]

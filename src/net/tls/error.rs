@@ -224,6 +224,8 @@ fn incompatible(why: &PeerIncompatible, peer: TlsPeer, f: &mut fmt::Formatter<'_
         P::Tls12NotOffered | P::Tls12NotOfferedOrEnabled | P::SupportedVersionsExtensionRequired => {
             write!(f, "no TLS version in common with the {peer}")
         }
+        // Every client of TLS 1.2 says which signatures it knows.
+        P::SignatureAlgorithmsExtensionRequired => write!(f, "the {peer} speaks only TLS 1.1 or older"),
         other => write!(f, "the {peer}'s TLS does not fit ({other:?})"),
     }
 }

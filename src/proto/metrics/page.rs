@@ -47,6 +47,11 @@ pub(super) fn text(broker: &Broker, now: Now, figures: &LoopFigures) -> String {
     page.metric("stored_bytes", GAUGE, "Payload bytes of the stored messages.", table.store.bytes);
     page.metric("waiting_packets", GAUGE, "Packets that wait for their sockets.", stats.waiting_packets);
     page.metric("waiting_bytes", GAUGE, "Bytes that wait for their sockets.", stats.waiting_bytes);
+    page.metric("database_saves_total", COUNTER, "Saves of the database.", stats.saves);
+    page.metric("database_saves_failed_total", COUNTER, "Saves of the database that failed.", stats.saves_failed);
+    page.metric("database_written_bytes_total", COUNTER, "Bytes that saves of the database wrote.", stats.saved_bytes);
+    let help = "When the database was last saved, in seconds since 1970; 0 for not since the start.";
+    page.metric("database_saved_time_seconds", GAUGE, help, stats.saved_at_s);
     // Only where allocations are counted, as in $SYS.
     if stats.heap != 0 {
         page.metric("heap_bytes", GAUGE, "Heap bytes in use.", stats.heap);

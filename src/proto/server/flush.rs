@@ -82,7 +82,14 @@ impl Server {
         let Outgoing::Publish { msg, id, qos, retain, dup, sub_id } = publish else { return };
         let (v5, max_packet) = (self.version == ProtocolVersion::V5, self.max_packet_out);
         let mount = turn.listener.mount_point.as_deref().unwrap_or_default();
-        let topic = msg.topic().strip_prefix(mount).unwrap_or(msg.topic());
+        // Beside the mount point is what a session subscribed to elsewhere, and the parent that `#` matches. C Mosquitto
+        // cuts off as many bytes whatever they are.
+        let Some(topic) = msg.topic().strip_prefix(mount).filter(|topic| !topic.is_empty()) else {
+            if let Some(id) = id {
+                turn.broker.abandon(session, id);
+            }
+            return;
+        };
         let mut head = PublishHead {
             version: self.version,
             dup,

@@ -141,13 +141,19 @@ pub(super) const CASES: &[Case] = &[
         ("true", |c| c.global.per_listener_settings),
     ]),
     case("persistence", Global, "false")
-        .good(&[("true", |c| c.global.persistence), ("false", |c| !c.global.persistence)]),
+        .good(&[("true", |c| c.global.persistence), ("false", |c| !c.global.persistence)])
+        .restart(),
     case("persistence_file", Global, "mosquitto.db")
         .good(&[("a b.db", |c| c.global.persistence_path().to_str() == Some("a b.db"))])
-        .once(),
+        .once()
+        .restart(),
     case("persistence_location", Global, "none")
         .good(&[("/var/x/", |c| c.global.persistence_path().to_str() == Some("/var/x/mosquitto.db"))])
-        .once(),
+        .once()
+        .restart(),
+    case("persistence_strict", Global, "false")
+        .good(&[("true", |c| c.global.persistence_strict), ("false", |c| !c.global.persistence_strict)])
+        .restart(),
     case("persistent_client_expiration", Global, "none")
         .good(&[
             ("2w", |c| c.global.persistent_client_expiration == Some(1_209_600)),
