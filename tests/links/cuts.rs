@@ -11,7 +11,7 @@ use crate::namespace::Namespace;
 use crate::proxy::{Event, Towards};
 use crate::rng::Rng;
 use crate::scene::{Kind, LIMIT, Load, PEER, Plan, Scene};
-use crate::settings::{cuts, full, persists, side_by_side};
+use crate::settings::{cuts, full, side_by_side};
 use crate::traffic::{Collector, Publisher};
 
 /// How soon a bridge has to be back once the link is, with `restart_timeout 1`.
@@ -135,10 +135,7 @@ fn run(test: &str, plan: &Plan, seed: u64, count: usize) {
         let load = Load::start(&scene);
         let (mut disturbed, mut restarts) = (Vec::new(), Vec::new());
         for n in 0..count {
-            let mut kind = CUTS[n % CUTS.len()];
-            if kind == Cut::PeerRestart && plan.remote == Kind::Ours && !persists() {
-                kind = Cut::Reset; // what it would forget is not the bridge's fault
-            }
+            let kind = CUTS[n % CUTS.len()];
             // Time without trouble, to compare with.
             thread::sleep(Duration::from_millis(1000));
             let before = load.acknowledged();

@@ -196,12 +196,8 @@ impl Scene {
 
 fn start_remote(plan: &Plan, directory: &Directory) -> Broker {
     let db = directory.0.join("db");
-    let lines = if plan.remote == Kind::Debian || crate::settings::persists() {
-        // Debian's gives up root for a user who must be able to write there.
-        format!("persistence true\npersistence_location {}/\nuser root\n{REMOTE_LIMITS}", db.display())
-    } else {
-        REMOTE_LIMITS.to_owned()
-    };
+    // Debian's gives up root for a user who could not write there.
+    let lines = format!("persistence true\npersistence_location {}/\nuser root\n{REMOTE_LIMITS}", db.display());
     Broker::start_command(&lines, || Command::new(plan.remote.program()))
 }
 

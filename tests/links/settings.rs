@@ -13,11 +13,6 @@ pub(crate) fn cuts() -> usize {
     if full() { 200 } else { 5 }
 }
 
-/// Whether our broker keeps sessions over a restart.
-pub(crate) fn persists() -> bool {
-    false
-}
-
 /// Runs scenarios that mostly wait, all at once; with full counts one after the other, so that none disturbs the figures
 /// of another. `CASES=text` picks those whose name contains the text.
 pub(crate) fn side_by_side(scenarios: &[(&'static str, fn())]) {
