@@ -27,6 +27,7 @@ mod latency;
 mod namespace;
 mod proxy;
 mod relay;
+mod restarts;
 mod rigs;
 mod scene;
 mod session;
