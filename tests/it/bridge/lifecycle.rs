@@ -274,3 +274,31 @@ fn the_metrics_page_tells_of_each_bridge() {
         assert!(page.contains(line), "{line} in\n{page}");
     }
 }
+
+#[cfg(feature = "persistence")]
+#[test]
+fn what_waits_for_a_bridge_outlives_a_restart() {
+    let location = crate::cli::directory("bridge-database");
+    let lines = |port| {
+        let place = location.display();
+        format!("persistence true\npersistence_location {place}\n{}", bridge(port, "topic q/# out 2"))
+    };
+    let _open = std::fs::set_permissions(&location, std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    let mut near = Broker::start_with(&lines(free_port()));
+    for n in 0..30 {
+        say(&near, "q/x", &format!("{n:02}"), 2, false);
+    }
+    near.signal("TERM");
+    assert!(near.wait_exit().success());
+    let far = Broker::start();
+    let mut reader = Reader::new(&far, "reader", &["q/#"]);
+    let near = Broker::start_with(&lines(far.port()));
+    let got: Vec<String> = (0..30).map(|_| reader.next().payload).collect();
+    assert_eq!(got, (0..30).map(|n| format!("{n:02}")).collect::<Vec<_>>());
+    // Its subscriptions are there too, and only its own.
+    wait_for_state(&near, STATE, "1");
+    say(&near, "q/x", "later", 1, false);
+    assert_eq!(reader.next().payload, "later");
+    reader.silence(Duration::from_millis(200));
+    std::fs::remove_dir_all(&location).unwrap();
+}
