@@ -1,6 +1,6 @@
 # `make`, `make run` and `make test` need nothing but Rust. `make test` uses more when it is there: Debian's
-# mosquitto-clients, Python's venv for a third client, and npm, Node and Chromium for MQTT.js; without them it says what
-# it skipped.
+# mosquitto-clients, rabbitmq-server and nats-server, Python's venv for a third client, npm, Node and Chromium for MQTT.js,
+# and network namespaces; without them it says what it skipped.
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
