@@ -84,7 +84,7 @@ fn slow_and_lossy(remote: &str, version: &str) {
         (line.far.run(|| Publisher::start(&far, "in/one", 1, pace, 100)), "in/one", 1),
         (line.far.run(|| Publisher::start(&far, "in/two", 2, pace, 100)), "in/two", 2),
     ];
-    let count = if full() { 3000 } else { 150 };
+    let count = if full() { 1000 } else { 150 };
     while streams.iter().any(|(publisher, ..)| publisher.acknowledged() < count) {
         thread::park_timeout(Duration::from_millis(10));
     }
