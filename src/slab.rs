@@ -93,6 +93,14 @@ impl<T> Slab<T> {
         }
     }
 
+    /// An empty slab for at most `limit` entries.
+    #[must_use]
+    pub const fn with_limit(limit: u32) -> Self {
+        let mut slab = Slab::new();
+        slab.limit = if limit < Self::CAPACITY { limit } else { Self::CAPACITY };
+        slab
+    }
+
     /// The number of entries.
     #[must_use]
     pub const fn len(&self) -> usize {

@@ -13,7 +13,8 @@ use log::{error, info, warn};
 use crate::cli::{self, Action, Arguments, CliError};
 use crate::config::{Config, ConfigError, LOCAL_ONLY_LINES, Sources};
 use crate::net::{
-    AccessError, DatabaseError, EventLoop, ListenError, OpenError, TlsFileError, check_access, check_tls,
+    AccessError, DatabaseError, EventLoop, ListenError, OpenError, SnFileError, TlsFileError, check_access, check_sn,
+    check_tls,
 };
 use crate::os::errors::describe;
 use crate::os::notify::Notifier;
@@ -52,6 +53,8 @@ pub enum StartError {
     Access(AccessError),
     /// Certificates, keys and what else TLS needs.
     Tls(TlsFileError),
+    /// What a listener for MQTT-SN needs.
+    Sn(SnFileError),
     /// The file of `--tls-keylog` cannot be used.
     KeyLog(PathBuf, io::Error),
     /// The database cannot be restored.
@@ -69,7 +72,7 @@ impl StartError {
         match self {
             StartError::Daemon(_) | StartError::Signals(_) | StartError::Listen(_) | StartError::Poll(_) => 1,
             StartError::Tls(_) | StartError::KeyLog(..) | StartError::Database(_) => 1,
-            StartError::Config(_) | StartError::Umask(_) => 3,
+            StartError::Config(_) | StartError::Umask(_) | StartError::Sn(_) => 3,
             StartError::User(error) => error.exit_status(),
             StartError::Access(error) => error.exit_status(),
             StartError::PidFile(..) => 14,
@@ -90,6 +93,7 @@ impl fmt::Display for StartError {
             StartError::Signals(error) => write!(f, "Error: Unable to handle signals: {}", describe(error)),
             StartError::Access(error) => error.fmt(f),
             StartError::Tls(error) => error.fmt(f),
+            StartError::Sn(error) => error.fmt(f),
             StartError::KeyLog(path, error) => {
                 write!(f, "Error: Unable to open TLS key log file \"{}\": {}", path.display(), describe(error))
             }
@@ -105,6 +109,7 @@ impl From<OpenError> for StartError {
         match error {
             OpenError::Access(error) => StartError::Access(error),
             OpenError::Tls(error) => StartError::Tls(error),
+            OpenError::Sn(error) => StartError::Sn(error),
             OpenError::Database(error) => StartError::Database(error),
             OpenError::Listen(error) => StartError::Listen(error),
         }
@@ -152,11 +157,12 @@ pub fn main(args: &[OsString]) -> i32 {
     }
 }
 
-/// Reads the configuration and the files it names for access and TLS.
+/// Reads the configuration and the files it names for access, TLS and MQTT-SN.
 fn test_config(arguments: &Arguments) -> Result<(), StartError> {
     let config = read_config(&sources(arguments))?;
     check_access(&config).map_err(StartError::Access)?;
     check_tls(&config).map_err(StartError::Tls)?;
+    check_sn(&config).map_err(StartError::Sn)?;
     info!("Configuration file is OK.");
     Ok(())
 }

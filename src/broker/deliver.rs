@@ -69,10 +69,10 @@ impl Sink for Router<'_> {
         let settings = self.queues.settings;
         let delivery = delivery(settings, self.msg, sub, true);
         // Nobody keeps a QoS 0 message for an absent member, so it is better lost than taking the turn of a present one.
-        if !online && delivery.flags.qos() == QoS::AtMostOnce && !settings.queue_qos0_messages {
+        let Some(session) = self.sessions.get_mut(sub.session) else { return false };
+        if !online && delivery.flags.qos() == QoS::AtMostOnce && !keeps_qos0(settings, session) {
             return false;
         }
-        let Some(session) = self.sessions.get_mut(sub.session) else { return false };
         // A message is better read by another member than lost, as in C Mosquitto.
         if self.restricted && !session.may(self.access, self.topic, Right::Read) {
             return false;
@@ -106,16 +106,21 @@ pub(crate) fn granted(settings: &Global, subscription: QoS, msg: &Msg) -> QoS {
 impl Queues<'_> {
     /// Appends to a session's queue, or drops the newest when a limit is reached, as C Mosquitto does.
     fn push(&mut self, id: SessionId, session: &mut Session, delivery: Delivery) -> bool {
-        let online = match session.attachment {
+        let (online, asleep) = match session.attachment {
             Attachment::WillOnly => return false,
-            Attachment::Offline => false,
-            Attachment::Online(_) => true,
+            Attachment::Offline => (false, false),
+            Attachment::Online(_) => (true, false),
+            Attachment::Asleep(..) => (true, true),
         };
         let qos0 = delivery.flags.qos() == QoS::AtMostOnce;
-        if qos0 && !online && !self.settings.queue_qos0_messages && !session.keeps_qos0 {
+        if qos0 && !keeps_qos0(self.settings, session) {
             return false;
         }
         let express = qos0 && online;
+        if express && asleep && !has_room(self.settings, session, express) {
+            // Of QoS 0 a sleeping client is better told what is new.
+            self.stats.dropped += u64::from(session.flow_mut().drop_oldest_qos0());
+        }
         if !has_room(self.settings, session, express) {
             self.stats.dropped += 1;
             if !session.drop_noted {
@@ -130,12 +135,21 @@ impl Queues<'_> {
         }
         let flow = session.flow_mut();
         flow.push(delivery, express);
-        if online {
+        if online && !asleep {
             let len = if express && flow.takes_express() { flow.queued_qos0() } else { flow.queued() };
             *self.pressure = self.pressure.saturating_add(pressure_of(self.settings, len));
         }
         mark_dirty(self.dirty, session);
         true
+    }
+}
+
+/// Whether a QoS 0 message for the session is worth keeping.
+fn keeps_qos0(settings: &Global, session: &Session) -> bool {
+    match session.attachment {
+        Attachment::Online(_) => true,
+        Attachment::Asleep(_, keep) => keep.0,
+        Attachment::Offline | Attachment::WillOnly => settings.queue_qos0_messages || session.keeps_qos0,
     }
 }
 

@@ -387,6 +387,12 @@ impl Flow {
         self.unchecked[1] = 0;
     }
 
+    /// Makes room for a newer QoS 0 message; false when there is none to drop.
+    pub(crate) fn drop_oldest_qos0(&mut self) -> bool {
+        self.unchecked[1] = self.unchecked[1].saturating_sub(1);
+        self.qos0.pop_front().is_some()
+    }
+
     /// The next entry to send again after a reconnect. The client may have come back with a smaller `window` than the
     /// entries were sent with; 0 is unlimited.
     pub(crate) fn next_resend(&mut self, window: usize) -> Option<&Delivery> {

@@ -163,6 +163,12 @@ impl Broker {
         if request.will.is_some() {
             session.details_mut().will = request.will;
         }
+        if request.conn.sn().is_none()
+            && let Some(details) = &mut session.details
+        {
+            // By the rules of MQTT its CONNECT says all about the will.
+            details.stored_will = None;
+        }
         if let Some(flow) = &mut session.flow {
             flow.reconnect();
             // Who is back may be another user, and other rules may hold.
@@ -189,7 +195,7 @@ impl Broker {
         self.storage.before_all(id, session, &self.subs);
         let online = session.online();
         let ends = match session.attachment {
-            Attachment::Online(_) => clean_start || session.expiry_s == 0,
+            Attachment::Online(_) | Attachment::Asleep(..) => clean_start || session.expiry_s == 0,
             Attachment::Offline => clean_start,
             Attachment::WillOnly => true,
         };
@@ -234,7 +240,14 @@ impl Broker {
             s => now.mono_ms.saturating_add(u64::from(s) * 1000),
         };
         self.subs.set_online(&session.subs, false);
-        let mut will_now = session.take_will().filter(|_| ending.will);
+        let will = session.take_will();
+        if conn.sn().is_some() && expiry_s != 0 {
+            // It stays with the session, published or not [SN 6.3].
+            if let Some(will) = &will {
+                session.details_mut().stored_will = Some(Box::new(will.clone()));
+            }
+        }
+        let mut will_now = will.filter(|_| ending.will);
         // By the letter the end of the session ends the delay too [MQTT-3.1.3-9].
         let at_once = expiry_s == 0 && self.settings.strict_conformance;
         if let Some(will) = will_now.take_if(|will| will.delay_s != 0 && !at_once) {
@@ -267,7 +280,8 @@ impl Broker {
 
     /// Publishes a will if its client may [MQTT-3.1.2-8].
     pub(crate) fn publish_will(&mut self, now: Now, id: SessionId, will: &Will) {
-        if !self.may(id, &will.topic, Right::Write) {
+        // One without a topic is half of a will [SN 6.4].
+        if will.topic.is_empty() || !self.may(id, &will.topic, Right::Write) {
             return;
         }
         let strict = self.settings.strict_conformance;

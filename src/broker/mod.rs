@@ -18,6 +18,7 @@ mod restore;
 pub mod retain;
 mod session;
 mod settings;
+mod sleepers;
 mod snapshot;
 pub mod stats;
 pub mod stored;
@@ -74,6 +75,50 @@ pub struct ConnId(pub Key);
 const LOOKS_PER_FLUSH: u32 = 4000;
 /// Of these, what one client may use at most, and at least, when the others have used them up.
 const LOOKS_PER_CLIENT: std::ops::RangeInclusive<u32> = 8..=2000;
+
+/// What a [`ConnId`] names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attached {
+    /// A connection, with the key of its slab.
+    Stream(ConnId),
+    /// An MQTT-SN client, which has none.
+    Sn(SnId),
+}
+
+/// A client of the MQTT-SN gateway: the key of its table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SnId(pub Key);
+
+impl ConnId {
+    /// The most of each kind: one bit of the index tells them apart.
+    pub const PER_KIND: u32 = 1 << 21;
+
+    /// The name of an MQTT-SN client.
+    #[must_use]
+    pub const fn of_sn(id: SnId) -> ConnId {
+        ConnId(Key::from_bits(id.0.to_bits() | ConnId::PER_KIND))
+    }
+
+    /// What it names.
+    #[must_use]
+    pub const fn attached(self) -> Attached {
+        let bits = self.0.to_bits();
+        if bits & ConnId::PER_KIND == 0 {
+            Attached::Stream(self)
+        } else {
+            Attached::Sn(SnId(Key::from_bits(bits & !ConnId::PER_KIND)))
+        }
+    }
+
+    /// The MQTT-SN client it names, if it does.
+    #[must_use]
+    pub const fn sn(self) -> Option<SnId> {
+        match self.attached() {
+            Attached::Sn(id) => Some(id),
+            Attached::Stream(_) => None,
+        }
+    }
+}
 
 /// Something the core wants done to a connection.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -24,11 +24,17 @@ pub const NEVER: u32 = u32::MAX;
 pub(crate) enum Attachment {
     /// Connected through this connection.
     Online(ConnId),
+    /// Connected, and asleep for a while [SN 6.14]: what comes is kept and not sent.
+    Asleep(ConnId, KeepQos0),
     /// Not connected.
     Offline,
     /// The session has ended; only its delayed will is still to be published.
     WillOnly,
 }
+
+/// Whether QoS 0 messages are kept for a client that sleeps `[conf: mqttsn_queue_qos0_asleep]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct KeepQos0(pub(crate) bool);
 
 /// One session. Kept small: an idle client is mostly this, its connection and its subscription.
 pub(crate) struct Session {
@@ -92,6 +98,8 @@ pub(crate) struct Details {
     pub(crate) will: Option<Will>,
     /// When the delayed will is due, 0 while the client is connected.
     pub(crate) will_due_ms: u64,
+    /// The will of an MQTT-SN client that is away, for when it comes back and brings none [SN 6.3].
+    pub(crate) stored_will: Option<Box<Will>>,
 }
 
 impl Session {
@@ -101,7 +109,7 @@ impl Session {
 
     pub(crate) fn conn(&self) -> Option<ConnId> {
         match self.attachment {
-            Attachment::Online(conn) => Some(conn),
+            Attachment::Online(conn) | Attachment::Asleep(conn, _) => Some(conn),
             Attachment::Offline | Attachment::WillOnly => None,
         }
     }
@@ -163,7 +171,7 @@ impl Session {
         if self.flow.as_ref().is_some_and(|flow| flow.is_empty()) {
             self.flow = None;
         }
-        if self.details.as_ref().is_some_and(|d| d.username.is_none() && d.will.is_none()) {
+        if self.details.as_ref().is_some_and(|d| d.username.is_none() && d.will.is_none() && d.stored_will.is_none()) {
             self.details = None;
         }
     }

@@ -69,12 +69,13 @@ impl Sys {
         let (stats, store, total) = (&figures.stats, figures.store, figures.sessions);
         self.most_clients = self.most_clients.max(total);
         // C Mosquitto prints the difference as a 32-bit number when it is negative; 0 is what it means.
-        let offline = total.saturating_sub(stats.open_sockets);
+        let connected = stats.open_sockets.saturating_add(stats.sn.active).saturating_add(stats.sn.asleep);
+        let offline = total.saturating_sub(connected);
         let mut metrics = vec![
             ("clients/total", total),
             ("clients/maximum", self.most_clients),
-            ("clients/connected", stats.open_sockets),
-            ("clients/active", stats.open_sockets),
+            ("clients/connected", connected),
+            ("clients/active", connected),
             ("clients/disconnected", offline),
             ("clients/inactive", offline),
             ("clients/expired", stats.expired_sessions),
@@ -108,6 +109,7 @@ impl Sys {
                 ("persistence/bytes/written", stats.saved_bytes),
             ]);
         }
+        metrics.extend(stats.sn.figures().map(|(topic, _, _, value)| (topic, value)));
         metrics
     }
 }
@@ -137,7 +139,8 @@ impl Broker {
         self.publish_own(now, "uptime", &format!("{uptime} seconds"));
         let figures = self.figures();
         let metrics = self.sys.metrics(&figures, self.settings.persistence);
-        self.sys.published.resize(metrics.len(), 0);
+        // A figure that a reload brought is new whatever it is.
+        self.sys.published.resize(metrics.len(), u64::MAX);
         for (i, (topic, value)) in metrics.into_iter().enumerate() {
             let unchanged = self.sys.published.get(i) == Some(&value);
             if unchanged && !first {

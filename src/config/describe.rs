@@ -65,6 +65,7 @@ impl Config {
             Protocol::Mqtt => "mqtt",
             Protocol::Websockets => "websockets",
             Protocol::Metrics => "metrics",
+            Protocol::MqttSn => "mqtt-sn",
         };
         let mut parts = vec![protocol.to_string(), listener.tls.describe()];
         parts.extend(self.who(listener));

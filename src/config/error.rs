@@ -204,6 +204,8 @@ pub enum Feature {
     Dlt,
     /// The topics `$SYS/…`.
     SysTree,
+    /// MQTT-SN over UDP.
+    MqttSn,
 }
 
 impl Feature {
@@ -223,6 +225,7 @@ impl Feature {
             Feature::UnixSockets => cfg!(feature = "unix-sockets"),
             Feature::Proxy => cfg!(feature = "proxy"),
             Feature::Bridges => cfg!(feature = "bridge"),
+            Feature::MqttSn => cfg!(feature = "mqttsn"),
             _ => false,
         }
     }
@@ -249,6 +252,7 @@ impl Feature {
             Feature::ControlApi => ("the control API", None),
             Feature::Dlt => ("DLT", Some("Use 'log_dest syslog' instead.")),
             Feature::SysTree => ("the $SYS topics", None),
+            Feature::MqttSn => ("MQTT-SN", None),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::mqttsn::SnListener;
 use crate::wire::QoS;
 
 /// One listener. Each field is named after its option.
@@ -54,6 +55,8 @@ pub struct Listener {
     pub websockets_origin: Vec<String>,
     /// `[conf: http_dir]`, canonical.
     pub http_dir: Option<PathBuf>,
+    /// Options of MQTT-SN; they mean nothing with another protocol.
+    pub sn: SnListener,
     /// What is configured about TLS; a listener without `certfile` speaks none.
     pub tls: TlsOptions,
 }
@@ -86,6 +89,7 @@ impl Listener {
             proxy_protocol_v2_require_tls: false,
             websockets_origin: Vec::new(),
             http_dir: None,
+            sn: SnListener::default(),
             tls: TlsOptions::default(),
         }
     }
@@ -100,6 +104,8 @@ pub enum Protocol {
     Metrics,
     /// MQTT within WebSockets.
     Websockets,
+    /// MQTT-SN over UDP.
+    MqttSn,
 }
 
 /// `[conf: socket_domain]`.

@@ -10,6 +10,7 @@ mod current;
 mod describe;
 mod error;
 mod listener;
+mod mqttsn;
 pub mod options;
 mod parse;
 mod reload;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 pub use check::LOCAL_ONLY_LINES;
 pub use error::{ConfigError, ErrorKind, Feature, Location, Severity};
 pub use listener::{Listener, Protocol, ProxyProtocol, SocketDomain, TlsOptions, TlsVersion};
+pub use mqttsn::{Group, Network, SearchReply, SnGlobal, SnListener};
 pub use parse::{Loaded, Parser};
 pub use reload::{Sources, take_over};
 
@@ -111,6 +113,8 @@ pub struct Global {
     pub retain_available: bool,
     /// `[conf: retain_expiry_interval]` in seconds (minutes in the file); `None` is off.
     pub retain_expiry_interval: Option<u32>,
+    /// Options of MQTT-SN.
+    pub sn: SnGlobal,
     /// `[conf: strict_conformance]`: the letter of the specifications instead of Mosquitto's tolerances.
     pub strict_conformance: bool,
     /// `[conf: sys_interval]` in seconds; 0 switches `$SYS` off.
@@ -159,6 +163,7 @@ impl Default for Global {
             queue_qos0_messages: false,
             retain_available: true,
             retain_expiry_interval: None,
+            sn: SnGlobal::default(),
             strict_conformance: false,
             sys_interval: 10,
             upgrade_outgoing_qos: false,

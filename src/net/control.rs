@@ -10,7 +10,7 @@ use super::listener::ListenSocket;
 use super::slots::Changes;
 use super::{EventLoop, FIRST_LISTENER, ListenError, MAX_LISTENERS};
 use crate::broker::ConnId;
-use crate::config::{self, Config, LOCAL_ONLY_LINES, Listener};
+use crate::config::{self, Config, LOCAL_ONLY_LINES, Listener, Protocol};
 use crate::logging;
 use crate::proto::{CloseReason, control};
 use crate::timer::Now;
@@ -29,7 +29,7 @@ impl EventLoop {
                 Err(error) => return Err(error),
             }
         }
-        if self.listeners.is_empty() {
+        if self.listeners.is_empty() && self.udp.is_empty() {
             return Err(last.unwrap_or_else(ListenError::nothing_to_listen_on));
         }
         Ok(())
@@ -37,6 +37,9 @@ impl EventLoop {
 
     /// Opens every socket of a listener, or none.
     fn open_listener(&mut self, listener: &Listener) -> Result<(), ListenError> {
+        if listener.protocol == Protocol::MqttSn {
+            return self.open_gateway(listener);
+        }
         let mut sockets = ListenSocket::open(listener)?;
         if self.listeners.len() + sockets.len() > MAX_LISTENERS {
             return Err(ListenError::too_many());
@@ -75,7 +78,11 @@ impl EventLoop {
     /// Lets `$CONTROL/broker/v1` work for a while.
     pub(super) fn run_api(&mut self, now: Now) {
         let (conns, config, slots) = (&self.conns, &self.config, &self.slots);
+        let udp = &self.udp;
         let connection = |id: ConnId| {
+            if let Some(id) = id.sn() {
+                return udp.connection(id);
+            }
             let conn = conns.get(id.0)?;
             let port = slots.settings(conn.listener).port;
             conn.endpoint.connection(port, conn.outbox.as_ref().map_or(0, |out| out.len()))
@@ -126,6 +133,10 @@ impl EventLoop {
             Ok(tls) => tls,
             Err(error) => return not_reloaded(&error.on_reload()),
         };
+        let doors = match super::Udp::load(&config) {
+            Ok(doors) => doors,
+            Err(error) => return not_reloaded(&error.to_string()),
+        };
         let before = std::mem::replace(&mut self.config, config);
         // First what gives descriptors back, then what needs them.
         let changes = self.slots.take_over(&self.config.listeners);
@@ -136,6 +147,7 @@ impl EventLoop {
             }
         }
         self.close_listeners(&changes);
+        self.udp.set_doors(doors);
         logging::reconfigure(&self.config.global.log);
         if self.config.local_only && !before.local_only {
             for line in LOCAL_ONLY_LINES {
@@ -149,6 +161,7 @@ impl EventLoop {
         self.store.reconfigure(&self.config.global, &self.broker, now);
         self.broker.set_access(access);
         self.reload_bridges(now);
+        self.follow_listeners(now, &changes);
         self.watch_certificates(now);
         self.check_api();
         self.open_added(&changes, &before);
@@ -184,12 +197,12 @@ impl EventLoop {
             }
         }
         // As at start, one of the two loopback addresses is enough.
-        if !self.config.local_only || self.listeners.is_empty() {
+        if !self.config.local_only || (self.listeners.is_empty() && self.udp.is_empty()) {
             for line in failed.iter().flat_map(|text| text.lines()) {
                 log::error!("{line}");
             }
         }
-        if self.listeners.is_empty() {
+        if self.listeners.is_empty() && self.udp.is_empty() {
             log::error!("Error: No listener is open: nobody can connect until a reload opens one.");
         }
         // A change of a global option may change what a listener means.
@@ -272,6 +285,7 @@ impl EventLoop {
         for id in self.conns.keys() {
             self.close(now, ConnId(id), &CloseReason::Shutdown);
         }
+        self.close_gateway(now);
         self.bury();
     }
 }

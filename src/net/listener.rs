@@ -37,6 +37,21 @@ impl ListenError {
         ListenError { what, hint: Some("Each address that a listener's host name stands for counts as one.") }
     }
 
+    /// A host name without an address that could be used.
+    pub(crate) fn no_address() -> ListenError {
+        ListenError { what: "Error: No address to listen on.".into(), hint: None }
+    }
+
+    /// A group of an address family that the listener does not serve.
+    #[cfg(feature = "mqttsn")]
+    pub(crate) fn no_address_for_group(group: IpAddr) -> ListenError {
+        let what = format!("Error: The listener has no address that goes with the multicast group {group}.");
+        ListenError {
+            what,
+            hint: Some("An IPv4 group needs a listener with an IPv4 address, an IPv6 group one with IPv6."),
+        }
+    }
+
     /// No listener could be opened.
     pub(crate) fn nothing_to_listen_on() -> ListenError {
         ListenError { what: "Error: Unable to start any listening sockets, exiting.".into(), hint: None }
@@ -119,9 +134,7 @@ impl ListenSocket {
         }
         match last {
             Some(error) => Err(error),
-            None if sockets.is_empty() => {
-                Err(ListenError { what: "Error: No address to listen on.".into(), hint: None })
-            }
+            None if sockets.is_empty() => Err(ListenError::no_address()),
             None => Ok(sockets),
         }
     }
@@ -212,7 +225,7 @@ fn open_unix(path: &Path) -> Result<UnixSocket, ListenError> {
     })
 }
 
-fn describe(error: &io::Error) -> ListenError {
+pub(super) fn describe(error: &io::Error) -> ListenError {
     let text = match error.raw_os_error() {
         Some(code) => crate::os::errors::text(code),
         None => error.to_string(),
@@ -224,7 +237,7 @@ fn describe(error: &io::Error) -> ListenError {
     ListenError { what: format!("Error: {text}"), hint }
 }
 
-fn addresses(listener: &Listener) -> Result<Vec<SocketAddr>, ListenError> {
+pub(super) fn addresses(listener: &Listener) -> Result<Vec<SocketAddr>, ListenError> {
     let port = listener.port;
     let wanted = |ip: &IpAddr| match listener.socket_domain {
         SocketDomain::Any => true,

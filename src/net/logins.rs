@@ -7,7 +7,6 @@ use std::sync::Arc;
 use mio::Waker;
 
 use super::EventLoop;
-use super::conn::Conn;
 use super::slots::BRIDGES;
 use super::worker::Worker;
 use crate::broker::ConnId;
@@ -114,10 +113,13 @@ impl EventLoop {
     /// Lists the clients that the rules after a reload do not let in.
     pub(super) fn no_longer_allowed(&mut self) -> Vec<ConnId> {
         let (conns, slots, config) = (&self.conns, &self.slots, &self.config);
+        let udp = &self.udp;
         self.broker.recheck(|id| {
-            let here = |conn: &&Conn| conn.listener != BRIDGES && !slots.is_closed(conn.listener);
-            let conn = conns.get(id.0).filter(here)?;
-            let listener = slots.settings(conn.listener);
+            let slot = match id.sn() {
+                Some(id) => udp.slot_of(id),
+                None => conns.get(id.0).map(|conn| conn.listener),
+            };
+            let listener = slots.settings(slot.filter(|slot| *slot != BRIDGES && !slots.is_closed(*slot))?);
             Some(Terms {
                 rules: RulesId(listener.rules),
                 anonymous_allowed: config.anonymous_allowed(listener),

@@ -13,23 +13,16 @@ mod listener;
 mod logins;
 mod read;
 mod slots;
-#[cfg(feature = "persistence")]
-mod store;
-#[cfg(not(feature = "persistence"))]
-#[path = "store_off.rs"]
+#[cfg_attr(not(feature = "persistence"), path = "store_off.rs")]
 mod store;
 mod stream;
-#[cfg(feature = "tls")]
+#[cfg_attr(not(feature = "tls"), path = "tls_off.rs")]
 pub mod tls;
-#[cfg(not(feature = "tls"))]
-#[path = "tls_off.rs"]
-mod tls;
 mod transport;
+#[cfg_attr(not(feature = "mqttsn"), path = "udp_off.rs")]
+mod udp;
 mod unix;
-#[cfg(feature = "websockets")]
-mod websocket;
-#[cfg(not(feature = "websockets"))]
-#[path = "websocket_off.rs"]
+#[cfg_attr(not(feature = "websockets"), path = "websocket_off.rs")]
 mod websocket;
 mod worker;
 
@@ -41,7 +34,7 @@ use std::sync::Arc;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::broker::{Action, Broker, ConnId};
+use crate::broker::{Action, Attached, Broker, ConnId};
 use crate::config::{Config, Protocol, Sources};
 use crate::os::notify::Notifier;
 use crate::os::signals::Signals;
@@ -56,11 +49,13 @@ use store::Store;
 use stream::Stream;
 use tls::{KeyLogFile, ServerTls};
 use transport::{Buffers, Transport};
+use udp::Udp;
 
 pub use access::{AccessError, check_access};
 pub use certificates::{TlsFileError, check_tls};
 pub use listener::ListenError;
 pub use store::DatabaseError;
+pub use udp::{SnFileError, check as check_sn};
 
 /// Why the loop could not begin.
 #[derive(Debug)]
@@ -69,6 +64,8 @@ pub enum OpenError {
     Access(AccessError),
     /// Certificates, keys and what else TLS needs.
     Tls(TlsFileError),
+    /// What a listener for MQTT-SN needs.
+    Sn(SnFileError),
     /// The database.
     Database(DatabaseError),
     /// A listener.
@@ -140,6 +137,7 @@ pub struct EventLoop {
     bridges: bridges::Bridges,
     store: Store,
     listeners: Vec<ListenSocket>,
+    udp: Udp,
     slots: Slots,
     /// TLS of each listener of the configuration.
     tls: Vec<Option<ServerTls>>,
@@ -251,6 +249,7 @@ impl EventLoop {
             bridges: bridges::Bridges::new(waker),
             store,
             listeners: Vec::new(),
+            udp: Udp::new(hash_keys),
             slots: Slots::default(),
             tls,
             key_log,
@@ -260,7 +259,7 @@ impl EventLoop {
             leaving: Vec::new(),
             config,
             sources,
-            conns: Slab::new(),
+            conns: Slab::with_limit(ConnId::PER_KIND),
             timers: Timers::default(),
             ready: Vec::new(),
             to_flush: Vec::new(),
@@ -278,6 +277,7 @@ impl EventLoop {
             .registry()
             .register(&mut SourceFd(&signal_fd), SIGNALS, Interest::READABLE)
             .map_err(|error| ListenError::system(&error))?;
+        this.udp.set_doors(Udp::load(&this.config).map_err(OpenError::Sn)?);
         this.open_listeners()?;
         this.watch_certificates(now);
         this.check_api();
@@ -317,12 +317,14 @@ impl EventLoop {
             || !self.leaving.is_empty()
             || self.broker.has_dirty()
             || self.api.is_busy()
+            || (self.udp.is_pending() && !self.broker.is_congested())
             || self.store.is_busy()
             || (self.accept_paused_until_ms.is_none() && self.listeners.iter().any(|listener| listener.pending));
         let deadlines = [
             self.timers.next_deadline(),
             self.broker.next_deadline(),
             self.watchdog_due_ms,
+            self.udp.next_deadline(),
             self.accept_paused_until_ms,
             self.certificates_due_ms,
             self.bridges.deadline(),
@@ -366,13 +368,14 @@ impl EventLoop {
         for event in &batch {
             match self.listener_of(event.token) {
                 Some(at) => self.listeners[at].pending = true,
-                None if matches!(event.token, SIGNALS | WORKERS) => {}
+                None if matches!(event.token, SIGNALS | WORKERS) || self.udp.readable(event.token) => {}
                 None if event.token.0 >= FIRST_OTHER => bridges::event(self, now, *event),
                 None => self.conn_event(now, *event),
             }
         }
         self.batch = batch;
         self.accept_all(now);
+        self.receive_datagrams(now);
     }
 
     fn listener_of(&self, token: Token) -> Option<usize> {
@@ -423,6 +426,7 @@ impl EventLoop {
                 _ => self.timers.dropped_stale(),
             }
         }
+        self.run_gateway_timers(now);
         if self.broker.next_deadline().is_some_and(|due| due <= now.mono_ms) {
             if self.broker.is_sys_due(now) {
                 self.count_waiting();
@@ -485,7 +489,10 @@ impl EventLoop {
         let mut list = std::mem::take(&mut self.to_flush);
         self.broker.take_dirty(&mut list);
         for id in list {
-            self.flush_conn(now, id);
+            match id.attached() {
+                Attached::Stream(id) => self.flush_conn(now, id),
+                Attached::Sn(id) => self.flush_sn(now, id),
+            }
         }
     }
 

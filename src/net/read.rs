@@ -219,6 +219,9 @@ impl EventLoop {
 
     /// Ends a connection: its endpoint says goodbye and detaches, one attempt is made to send that, then it is closed.
     pub(super) fn close(&mut self, now: Now, id: ConnId, reason: &CloseReason) {
+        if let Some(id) = id.sn() {
+            return self.close_sn(now, id, reason);
+        }
         let cut = self.conns.get(id.0).and_then(|conn| conn.cut_short(reason));
         let reason = cut.as_ref().unwrap_or(reason);
         let Some(spoke) = self.with_endpoint(now, id, |endpoint, turn| endpoint.close(turn, reason)) else { return };

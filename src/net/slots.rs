@@ -12,7 +12,7 @@
 //! prefix. Everything else changes under it.
 
 use super::tls::ServerTls;
-use crate::config::{Listener, Protocol};
+use crate::config::{Group, Listener, Protocol};
 
 /// The slot of connections that bridges made: it stands for no listener.
 pub(super) const BRIDGES: u16 = u16::MAX;
@@ -84,6 +84,13 @@ fn same_sockets(a: &Listener, b: &Listener) -> bool {
         && a.bind_interface == b.bind_interface
         && a.unix_path == b.unix_path
         && a.tls.certfile.is_some() == b.tls.certfile.is_some()
+        && multicast(a) == multicast(b)
+}
+
+/// What the multicast groups of a listener for MQTT-SN are joined with.
+fn multicast(listener: &Listener) -> (&[Group], Option<&str>, u8, bool) {
+    let sn = &listener.sn;
+    (&sn.multicast_groups, sn.multicast_interface.as_deref(), sn.multicast_ttl, sn.multicast_loopback)
 }
 
 impl Slots {

@@ -30,6 +30,15 @@ pub fn addresses(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(found)
 }
 
+/// The number of the interface with this name.
+#[must_use]
+pub fn index(name: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: the name ends with NUL and lives until the call returns.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
 fn address(addr: *const libc::sockaddr) -> Option<IpAddr> {
     if addr.is_null() {
         return None;
@@ -58,5 +67,6 @@ mod tests {
     fn the_loopback_interface_has_the_loopback_address() {
         assert!(addresses("lo").unwrap().contains(&IpAddr::V4(Ipv4Addr::LOCALHOST)));
         assert!(addresses("no-such-interface").unwrap().is_empty());
+        assert!(index("lo").is_some() && index("no-such-interface").is_none());
     }
 }

@@ -37,6 +37,10 @@ pub enum CloseReason {
         /// Who it was: the log has to name it, for those who watch for guessed passwords. Empty when it gave no client id.
         client_id: Box<str>,
     },
+    /// An MQTT-SN client did not acknowledge what it was sent, however often [SN 6.13].
+    NoAnswer,
+    /// Another MQTT-SN client connected from the same address.
+    AddressReused,
     /// Another connection took the session.
     TakenOver {
         /// The session of the new connection.
@@ -136,6 +140,7 @@ impl CloseReason {
         use CloseReason as R;
         Some(match self {
             R::Disconnect { .. } | R::ClosedByClient | R::Socket(_) | R::Refused { .. } | R::Answered => return None,
+            R::NoAnswer | R::AddressReused => return None,
             R::Tls(_) | R::BadProxyHeader | R::HealthCheck | R::BadUpgrade | R::WrongOrigin | R::BadFrame => {
                 return None;
             }
@@ -183,6 +188,8 @@ impl fmt::Display for CloseReason {
             R::ClosedByClient => f.write_str("connection closed by client."),
             R::Socket(text) => write!(f, "{text}."),
             R::Timeout => f.write_str("exceeded timeout."),
+            R::NoAnswer => f.write_str("no acknowledgement."),
+            R::AddressReused => f.write_str("another client has its address."),
             R::Stalled => f.write_str("packet came in too slowly."),
             R::Decode(error) => write!(f, "{}", error.ending()),
             R::ProtocolError => f.write_str("protocol error."),

@@ -72,7 +72,8 @@ impl Endpoint {
             // In a build without it the configuration refuses it by name.
             #[cfg(not(feature = "metrics"))]
             Protocol::Metrics => Endpoint::Mqtt(Server::new(now, peer)),
-            Protocol::Mqtt | Protocol::Websockets => Endpoint::Mqtt(Server::new(now, peer)),
+            // A listener for MQTT-SN accepts no connections.
+            Protocol::Mqtt | Protocol::Websockets | Protocol::MqttSn => Endpoint::Mqtt(Server::new(now, peer)),
         }
     }
 

@@ -6,10 +6,7 @@ pub mod bridge;
 pub mod client;
 pub mod close;
 pub mod conformance;
-#[cfg(feature = "control")]
-pub mod control;
-#[cfg(not(feature = "control"))]
-#[path = "control_off.rs"]
+#[cfg_attr(not(feature = "control"), path = "control_off.rs")]
 pub mod control;
 mod deferred;
 pub mod endpoint;
@@ -18,12 +15,10 @@ mod fitting;
 pub mod http;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+pub mod mount;
 pub mod outbox;
 pub mod peer;
-#[cfg(feature = "proxy")]
-pub mod proxy;
-#[cfg(not(feature = "proxy"))]
-#[path = "proxy_off.rs"]
+#[cfg_attr(not(feature = "proxy"), path = "proxy_off.rs")]
 pub mod proxy;
 pub mod server;
 #[cfg(feature = "mqttsn")]

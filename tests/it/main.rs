@@ -22,6 +22,8 @@ mod login;
 mod memory_limit;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "mqttsn")]
+mod mqttsn;
 mod packet_cases;
 mod paho;
 #[cfg(feature = "tools")]

@@ -298,6 +298,8 @@ pub enum Proof {
     Certificate,
     /// An exchange of AUTH packets.
     Exchange,
+    /// The word of the listener: MQTT-SN has nothing that proves more, and the gateway asks it again after a reload.
+    Listener,
 }
 
 impl Default for Proof {
@@ -322,7 +324,7 @@ fn may_stay(logins: &Logins, rules: Option<&Rules>, username: Option<&str>, proo
         Proof::Hash(fingerprint) if !terms.named_by_certificate => fingerprint,
         Proof::Hash(_) => return false,
         Proof::Certificate => return terms.named_by_certificate,
-        Proof::Exchange => return true,
+        Proof::Exchange | Proof::Listener => return true,
     };
     let passwords = rules.and_then(|rules| rules.passwords.as_deref());
     let (Some(username), Some(passwords)) = (username, passwords) else { return terms.anonymous_allowed };

@@ -152,7 +152,12 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("queue_qos0_messages", Global, Kind::Bool(|p, v| set(&mut p.config.global.queue_qos0_messages, v)), "false"),
     row("retain_available", Global, Kind::Bool(|p, v| set(&mut p.config.global.retain_available, v)), "true"),
     row("retain_expiry_interval", Global, int(1, i32::MAX, "minutes", store::retain_expiry_interval), "none"),
-    row("retry_interval", Global, Kind::Gone("The 'retry_interval' option is no longer available."), "none"),
+    row(
+        "retry_interval",
+        Global,
+        Kind::Gone("The 'retry_interval' option is no longer available; for MQTT-SN there is 'mqttsn_retry_interval'."),
+        "none",
+    ),
     row("set_tcp_nodelay", Global, Kind::Bool(store::set_tcp_nodelay), "true"),
     row("strict_conformance", Global, Kind::Bool(|p, v| set(&mut p.config.global.strict_conformance, v)), "false"),
     row(

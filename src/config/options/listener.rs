@@ -68,7 +68,7 @@ pub(super) const ROWS: &[OptionRow] = &[
         "none",
     )
     .needs(Feature::Tls),
-    row("listener", Global, Kind::Words("port [host]", listener::listener), "none"),
+    row("listener", Global, Kind::Words("port [host [mqtts]]", listener::listener), "none"),
     row(
         "listener_allow_anonymous",
         Listener,
@@ -101,7 +101,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     row(
         "protocol",
         ListenerOrDefault,
-        Kind::Choice(&["mqtt", "websockets", "http_api", "metrics"], listener::protocol),
+        Kind::Choice(&["mqtt", "websockets", "http_api", "metrics", "mqtt-sn", "mqttsn", "mqtts"], listener::protocol),
         "mqtt",
     ),
     row(

@@ -3,6 +3,7 @@
 mod bridge;
 mod global;
 mod listener;
+mod mqttsn;
 
 use super::error::Feature;
 use super::parse::Parser;
@@ -204,13 +205,13 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-const COUNT: usize = global::ROWS.len() + listener::ROWS.len() + bridge::ROWS.len();
+const COUNT: usize = global::ROWS.len() + listener::ROWS.len() + bridge::ROWS.len() + mqttsn::ROWS.len();
 
 /// Every option, sorted by name.
-pub static OPTIONS: &[OptionRow] = &merged([global::ROWS, listener::ROWS, bridge::ROWS]);
+pub static OPTIONS: &[OptionRow] = &merged([global::ROWS, listener::ROWS, bridge::ROWS, mqttsn::ROWS]);
 
 /// One table of several, each sorted by name.
-const fn merged(mut tables: [&[OptionRow]; 3]) -> [OptionRow; COUNT] {
+const fn merged(mut tables: [&[OptionRow]; 4]) -> [OptionRow; COUNT] {
     let mut all = [global::ROWS[0]; COUNT];
     let mut filled = 0;
     while filled < COUNT {

@@ -12,14 +12,24 @@ use crate::wire::QoS;
 /// A path of this many bytes does not fit the system's address of a UNIX socket any more.
 const UNIX_PATH_END: usize = 108;
 
-/// `listener PORT [HOST]`; `listener 0 PATH` is a UNIX socket.
+/// `listener PORT [HOST]`; `listener 0 PATH` is a UNIX socket. RSMB's third word is the protocol, and its host for every
+/// address is `INADDR_ANY`.
 pub(in crate::config) fn listener(p: &mut Parser, rest: &str) -> Done {
     let mut words = words(rest);
     let port = value::integer(words.next().ok_or(ErrorKind::Empty)?)?;
     let host = words.next();
     let port = u16::try_from(port).map_err(|_| ErrorKind::Range(port.into()))?;
     host.map_or(Ok(()), value::check_text)?;
-    if words.next().is_some() {
+    let third = words.next();
+    if let (Some("mqtts" | "mqtt"), Some(host), 1..) = (third, host, port) {
+        let host = (host != "INADDR_ANY").then(|| host.into());
+        p.open_listener(Listener::new(port, host));
+        if third == Some("mqtts") {
+            protocol(p, "mqtts")?;
+        }
+        return done();
+    }
+    if third.is_some() {
         p.warn("The text after the host or path of a 'listener' is ignored.");
     }
     match (port, host) {
@@ -57,6 +67,8 @@ pub(in crate::config) fn protocol(p: &mut Parser, word: &str) -> Done {
     let (protocol, feature) = match word {
         "websockets" => (Protocol::Websockets, Some(Feature::Websockets)),
         "metrics" => (Protocol::Metrics, Some(Feature::Metrics)),
+        // The first is ours, the last is RSMB's.
+        "mqtt-sn" | "mqttsn" | "mqtts" => (Protocol::MqttSn, Some(Feature::MqttSn)),
         "http_api" => (Protocol::Mqtt, Some(Feature::HttpApi)),
         _ => (Protocol::Mqtt, None),
     };

@@ -2,6 +2,7 @@
 
 pub(super) mod bridge;
 pub(super) mod listener;
+pub(super) mod mqttsn;
 
 use super::error::{ErrorKind, Feature, Severity};
 use super::parse::Parser;

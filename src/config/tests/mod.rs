@@ -128,7 +128,7 @@ fn refused_lines_say_what_and_where() {
         (format!("auto_id_prefix {}", "x".repeat(51)), "'auto_id_prefix' length must be <= 50."),
         ("socket_domain".into(), "Empty 'start_type' value in configuration."),
         ("socket_domain unix".into(), "Invalid 'socket_domain' value 'unix' in configuration."),
-        ("protocol mqttsn".into(), "Invalid 'protocol' value (mqttsn)."),
+        ("protocol mqttsm".into(), "Invalid 'protocol' value (mqttsm)."),
         ("mount_point a/".into(), "The 'mount_point' option requires a listener to be defined first."),
         (listener("mount_point a/#"), "Invalid 'mount_point' value (a/#). Does it contain a wildcard character?"),
         (listener("max_topic_alias 65536"), "Invalid 'max_topic_alias' value (65536)."),
@@ -176,7 +176,11 @@ fn outdated_options_are_told() {
     let twice = "Warning: Default listener port specified multiple times. Only the latest will be used.";
     assert!(lines("port 1884\nport 1885").contains(&twice.to_string()));
     assert_eq!(parse("port 1884\nport 1885").listeners.len(), 1);
-    assert_eq!(lines("retry_interval"), ["Warning: The 'retry_interval' option is no longer available. (a.conf:1)"]);
+    assert_eq!(
+        lines("retry_interval"),
+        ["Warning: The 'retry_interval' option is no longer available; for MQTT-SN there is 'mqttsn_retry_interval'. \
+         (a.conf:1)"]
+    );
     assert_eq!(lines("dhparamfile x"), ["Warning: dhparamfile is no longer required. (a.conf:1)"]);
     assert_eq!(
         lines("retain_expiry_interval 10000001"),

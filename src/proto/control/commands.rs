@@ -153,6 +153,7 @@ fn listeners(context: &Context<'_>) -> String {
                 Protocol::Mqtt => "mqtt",
                 Protocol::Websockets => "mqtt+websockets",
                 Protocol::Metrics => "metrics",
+                Protocol::MqttSn => "mqtt-sn",
             },
         );
         if let Some(host) = &listener.host {

@@ -58,6 +58,15 @@ pub(super) fn text(broker: &Broker, now: Now, figures: &LoopFigures) -> String {
         page.metric("heap_max_bytes", GAUGE, "The most heap bytes that were ever in use.", stats.heap_maximum);
     }
 
+    for (topic, help, grows, value) in stats.sn.figures() {
+        let name = topic.replace('/', "_");
+        if grows {
+            page.metric(&format!("{name}_total"), COUNTER, help, value);
+        } else {
+            page.metric(&name, GAUGE, help, value);
+        }
+    }
+
     page.family("listener_connections", GAUGE, "Open connections of a listener.");
     for (port, connections) in by_port(figures) {
         page.labelled("listener_connections", "listener", &port.to_string(), u64::from(connections));

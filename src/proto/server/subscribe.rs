@@ -7,11 +7,10 @@ use std::mem;
 use super::{Handled, Server};
 use crate::broker::subs::SubOptions;
 use crate::broker::{SessionId, SubscribeRequest};
-use crate::proto::{CloseReason, Turn, conformance};
+use crate::proto::{CloseReason, Turn, conformance, mount};
 use crate::wire::error::DecodeError;
 use crate::wire::packet::{self, Packet, PacketType};
 use crate::wire::subscribe::{Subscribe, Unsubscribe, encode_suback, encode_unsuback};
-use crate::wire::topic::{TopicError, split_share};
 use crate::wire::{ProtocolVersion, ReasonCode, Role};
 use crate::{log_subscribe, log_unsubscribe};
 
@@ -40,6 +39,12 @@ impl Server {
     /// True while filters of a packet wait for their turn.
     pub(super) fn is_unfinished(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.unfinished.is_some())
+    }
+
+    /// Bytes that are kept for it.
+    pub(super) fn unfinished_len(&self) -> usize {
+        let unfinished = self.extra.as_ref().and_then(|extra| extra.unfinished.as_ref());
+        unfinished.map_or(0, |unfinished| unfinished.body.len())
     }
 
     /// Keeps what the turn had no time for.
@@ -194,24 +199,11 @@ fn check_whole<T>(
     Ok(())
 }
 
-/// Share name, and filter with the mount point before it. Behind a mount point `$share` is an ordinary level, as in C
-/// Mosquitto, and the share name may be empty; by the letter neither is so [MQTT-4.8.2-1].
+/// As [`mount::target`], with the fault of the packet.
 fn target<'a>(
     turn: &Turn<'_>,
     filter: &'a str,
     packet: PacketType,
 ) -> Result<(Option<&'a str>, Cow<'a, str>), DecodeError> {
-    let mounted = |filter: &'a str| match &turn.listener.mount_point {
-        Some(mount) => Cow::Owned(format!("{mount}{filter}")),
-        None => Cow::Borrowed(filter),
-    };
-    if turn.listener.mount_point.is_some() && !turn.strict() {
-        return Ok((None, mounted(filter)));
-    }
-    match split_share(filter) {
-        Ok(Some(("", _))) if turn.strict() => Err(DecodeError::Filter(packet, TopicError::Share)),
-        Ok(Some((share, filter))) => Ok((Some(share), mounted(filter))),
-        Ok(None) => Ok((None, mounted(filter))),
-        Err(error) => Err(DecodeError::Filter(packet, error)),
-    }
+    mount::target(turn.listener, turn.strict(), filter).map_err(|error| DecodeError::Filter(packet, error))
 }

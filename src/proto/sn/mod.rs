@@ -14,5 +14,18 @@
     )
 )]
 
+mod addr;
 pub mod client;
+mod clients_file;
+mod door;
+pub mod gateway;
+mod limits;
+mod predefined;
+mod registry;
 pub mod wire;
+
+pub use addr::{Addr, Source};
+pub use clients_file::ClientList;
+pub use door::Door;
+pub use gateway::{Client, Gateway};
+pub use predefined::{FileError, Predefined};

@@ -147,9 +147,12 @@ pub(super) const CASES: &[Case] = &[
             ("websockets", |c| l(c).protocol == Protocol::Websockets),
             ("metrics", |c| l(c).protocol == Protocol::Metrics),
             ("http_api", |c| l(c).protocol == Protocol::Mqtt),
+            ("mqtt-sn", |c| l(c).protocol == Protocol::MqttSn),
+            ("mqttsn", |c| l(c).protocol == Protocol::MqttSn),
+            ("mqtts", |c| l(c).protocol == Protocol::MqttSn),
             ("mqtt", |c| l(c).protocol == Protocol::Mqtt),
         ])
-        .bad(&[("mqttsn", "Invalid 'protocol' value (mqttsn).")]),
+        .bad(&[("mqttsm", "Invalid 'protocol' value (mqttsm).")]),
     case("proxy_protocol_v2_require_tls", Listener, "false").good(&[
         ("true", |c| l(c).proxy_protocol_v2_require_tls),
         ("false", |c| !l(c).proxy_protocol_v2_require_tls),
