@@ -15,13 +15,16 @@ pub(super) enum Way {
     ToDevice(SocketAddr),
 }
 
+/// Ordered by arrival, then by when it was sent.
+type Flying = (u64, u64, Way, Vec<u8>);
+
 /// A network that does to datagrams what networks do.
 pub(super) struct Air {
     /// In percent.
     pub(super) loss: u64,
     pub(super) doubles: u64,
     delay_ms: (u64, u64),
-    flying: BinaryHeap<Reverse<(u64, u64, Way, Vec<u8>)>>,
+    flying: BinaryHeap<Reverse<Flying>>,
     sent: u64,
     /// Of everything that went through it.
     pub(super) hash: u64,

@@ -49,7 +49,7 @@ const TOPICS: [&str; 4] = ["w/a", "w/b", "w/", "wa"];
 const NOISE: [&str; 6] = ["n/a", "n/b/c", "nn", "n/+", "n/#", "#"];
 
 fn pick(rng: &mut Rng, from: &[&'static str]) -> &'static str {
-    *rng.pick(from)
+    rng.pick::<&'static str>(from)
 }
 
 impl Device {
