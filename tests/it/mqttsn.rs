@@ -368,3 +368,38 @@ fn an_idle_device_takes_no_more_than_an_idle_mqtt_client() {
     crate::broker::note(&format!("heap bytes of an idle client with a subscription: MQTT {mqtt}, MQTT-SN {sn}"));
     assert!(sn <= mqtt, "MQTT {mqtt}, MQTT-SN {sn}");
 }
+
+/// One world: a session of a device is in `mosquitto.db` as any other. Its topic ids are not, and its client learns them anew.
+#[test]
+#[cfg(all(feature = "persistence", feature = "tools"))]
+fn a_session_of_a_device_survives_a_restart() {
+    let folder = crate::folder::Folder::new();
+    let options = format!("user root\npersistence true\npersistence_location {}/", folder.0.display());
+    let (mut broker, gateway) = start(&options);
+    let (asleep, gone) = (Device::new(gateway), Device::new(gateway));
+    let qos = QosField::AtLeastOnce;
+    let ack = TopicAck { topic_id: 1, msg_id: 3, code: ReturnCode::ACCEPTED };
+    for (device, client_id) in [(&asleep, "asleep"), (&gone, "gone")] {
+        device.join(client_id, false);
+        let filter = FilterRef::Name(b"a/b");
+        device.ask(&Message::Subscribe { dup: false, qos, msg_id: 3, filter }, &Message::Suback { qos, ack });
+    }
+    asleep.ask(&Message::Disconnect { duration_s: Some(600) }, &GOODBYE);
+    gone.ask(&GOODBYE, &GOODBYE);
+    let mut client = Client::connect(broker.addr(), 4, "client");
+    client.send(&client::publish(4, 0x32, "a/b", 7, b"kept"));
+    client.expect(&[0x40, 2, 0, 7]);
+    broker.signal("TERM");
+    assert_eq!(broker.wait_exit().code(), Some(0));
+    let (broker, gateway) = start(&options);
+    for client_id in ["asleep", "gone"] {
+        let device = Device::new(gateway);
+        device.join(client_id, false);
+        device.expect(&Message::Register { topic_id: 1, msg_id: 1, name: b"a/b" });
+        let data = b"kept";
+        let topic = TopicRef::Normal(1);
+        let kept = Message::Publish(Publish { dup: false, qos, retain: false, topic, msg_id: 1, data });
+        device.ask(&Message::Regack(TopicAck { topic_id: 1, msg_id: 1, code: ReturnCode::ACCEPTED }), &kept);
+    }
+    drop(broker);
+}
