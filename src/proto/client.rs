@@ -370,8 +370,11 @@ impl Client {
         }
         let props = &connack.props;
         self.phase = Phase::Live;
-        if let Some(s) = props.server_keep_alive {
-            self.keepalive_ms = u64::from(s).saturating_mul(1000);
+        // A server may want more pings [MQTT-3.1.2-21]. One that wants fewer or none gets ours, which are always allowed: its
+        // silence would otherwise go unnoticed.
+        if let Some(s) = props.server_keep_alive.filter(|s| *s != 0) {
+            let wanted_ms = u64::from(s).saturating_mul(1000);
+            self.keepalive_ms = if self.keepalive_ms == 0 { wanted_ms } else { self.keepalive_ms.min(wanted_ms) };
         }
         self.max_packet_out = [self.terms.max_packet_out, props.max_packet_size.unwrap_or(0)]
             .into_iter()

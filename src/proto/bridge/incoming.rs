@@ -10,7 +10,7 @@ use crate::proto::client::Client;
 use crate::wire::acks::Ack;
 use crate::wire::packet::PacketType;
 use crate::wire::publish::Publish;
-use crate::wire::{PacketId, QoS, ReasonCode};
+use crate::wire::{PacketId, ProtocolVersion, QoS, ReasonCode};
 
 impl Side {
     pub(super) fn on_publish(
@@ -66,6 +66,9 @@ impl Side {
         let new = NewMessage { topic: &topic, payload, qos, retain, props: &props, expiry_s };
         let Some(msg) = turn.broker.message(turn.now, session, &new) else { return Ok(()) };
         if let (QoS::ExactlyOnce, Some(id)) = (publish.qos, publish.packet_id) {
+            if self.skipping {
+                return Ok(());
+            }
             match turn.broker.receive_qos2(session, id, msg) {
                 Received::Stored => {}
                 Received::Replaced => {
@@ -74,6 +77,12 @@ impl Side {
                 }
                 Received::Withheld => return Ok(()),
                 Received::OverQuota => return Err(CloseReason::ReceiveMaximumExceeded),
+                // Before version 5 the other broker may have any number in flight. What is not answered it sends again on
+                // the next connection, which follows as soon as there is room; to close at once would not make any.
+                Received::Full if client.version() != ProtocolVersion::V5 => {
+                    self.skipping = true;
+                    return Ok(());
+                }
                 Received::Full => return Err(CloseReason::TooManyUnreleased),
                 Received::RepeatedTooOften => return Err(CloseReason::ProtocolError),
             }
@@ -93,7 +102,13 @@ impl Side {
         self.reply(turn, client, packet, Ack { id, reason });
     }
 
-    pub(super) fn on_pubrel(&mut self, turn: &mut Turn<'_>, client: &mut Client, session: SessionId, ack: Ack) {
+    pub(super) fn on_pubrel(
+        &mut self,
+        turn: &mut Turn<'_>,
+        client: &mut Client,
+        session: SessionId,
+        ack: Ack,
+    ) -> Handled {
         log::debug!("Received PUBREL from {} (Mid: {})", self.profile.local_id, ack.id.get());
         if let Some(published) = turn.broker.release(turn.now, session, ack.id) {
             turn.charge(published.work);
@@ -103,6 +118,10 @@ impl Side {
         while let Some(id) = turn.broker.next_withheld(session) {
             self.reply(turn, client, PacketType::Pubrec, Ack::success(id));
         }
+        if self.skipping && !turn.broker.has_unreleased(session) {
+            return Err(CloseReason::BridgeEnded("there is room again for what came at QoS 2 and was not taken"));
+        }
+        Ok(())
     }
 
     /// Sends an acknowledgement, as soon as what it promises is on disk.

@@ -111,6 +111,8 @@ struct Side {
     refused: u64,
     /// Topics that are set aside.
     aside: Vec<Box<str>>,
+    /// There was no room for a QoS 2 message that came: none is taken any more until those that are here are released.
+    skipping: bool,
     noted: Noted,
     lost: Option<Lost>,
 }
@@ -160,6 +162,7 @@ impl Bridge {
                 received: 0,
                 refused: 0,
                 aside: connector.suspects().topics(turn),
+                skipping: false,
                 noted: Noted::default(),
                 lost: None,
                 profile,
@@ -422,7 +425,7 @@ impl Side {
             Event::Publish(publish, topic) => return self.on_publish(turn, client, session, &publish, &topic),
             Event::Puback(ack) => return self.on_puback(turn, session, ack),
             Event::Pubrec(ack) => return self.on_pubrec(turn, client, session, ack),
-            Event::Pubrel(ack) => self.on_pubrel(turn, client, session, ack),
+            Event::Pubrel(ack) => return self.on_pubrel(turn, client, session, ack),
             Event::Pubcomp(ack) => return self.on_pubcomp(turn, session, ack),
             Event::Suback(id, codes) => self.on_suback(id, codes),
             Event::Unsuback(_) => {}

@@ -60,7 +60,7 @@ impl Remap {
             return renamed(topic, &line.remote_prefix, &line.local_prefix);
         }
         let own = topic.starts_with('$') && !self.lines.iter().any(|line| asked(&line));
-        (!own).then_some(Cow::Borrowed(topic))
+        (!own && check_name(topic).is_ok()).then_some(Cow::Borrowed(topic))
     }
 }
 
@@ -141,6 +141,7 @@ mod tests {
         let long = "x".repeat(65_530);
         let lines = remap(&[("#", Both, "", "one/two/"), ("$SYS/#", In, "remote/", "")]);
         assert_eq!((lines.outward(&deep), lines.outward(&long)), (None, None));
+        assert_eq!(remap(&[("#", In, "", "")]).inward(&format!("x/{deep}")), None, "deeper than any topic here");
         assert_eq!(lines.inward("one/two/"), None, "nothing is left of it");
         assert_eq!(lines.inward("$SYS/broker/uptime").as_deref(), Some("remote/$SYS/broker/uptime"));
         assert_eq!(lines.inward("$SYS").as_deref(), Some("remote/$SYS"));
