@@ -66,6 +66,8 @@ pub enum ConnectRefused {
     TooManyClients,
     /// `[conf: memory_limit]` is reached.
     OutOfMemory,
+    /// The client id is that of a bridge of this broker, whose queue is nobody else's.
+    OfBridge,
 }
 
 /// How a connection leaves its session.
@@ -100,6 +102,10 @@ impl Broker {
             self.session_due(now, id);
         }
         let existing = self.sessions.find(request.client_id);
+        let of_bridge = |id| self.sessions.get(id).is_some_and(|session| session.rules == RulesId::BRIDGE);
+        if request.rules != RulesId::BRIDGE && existing.is_some_and(of_bridge) {
+            return Err(ConnectRefused::OfBridge);
+        }
         if existing.is_some_and(|id| self.brings_too_much(id, &request)) {
             return Err(ConnectRefused::OutOfMemory);
         }
@@ -124,7 +130,8 @@ impl Broker {
         if let Some(conn) = old_conn {
             self.actions.push_back(Action::TakeOver { conn, by: id });
         }
-        let expiry_s = self.capped_expiry(request.expiry_s);
+        let own = request.rules == RulesId::BRIDGE;
+        let expiry_s = if own { request.expiry_s } else { self.capped_expiry(request.expiry_s) };
         let Some(session) = self.sessions.get_mut(id) else { return Err(ConnectRefused::TooManyClients) };
         match resumed {
             Some(_) => self.storage.before_all(id, session, &self.subs),

@@ -81,6 +81,12 @@ fn acl() {
     replay("acl", 50_000, bodies::acl);
 }
 
+#[cfg(feature = "bridge")]
+#[test]
+fn bridge() {
+    replay("bridge", 5000, bodies::bridge);
+}
+
 #[test]
 fn config() {
     replay("config", 5000, bodies::config);
@@ -125,6 +131,12 @@ fn websocket() {
 #[test]
 fn tls() {
     replay("tls", 1000, bodies::tls);
+}
+
+#[test]
+#[cfg(feature = "mqttsn")]
+fn mqttsn() {
+    replay("mqttsn", 500, bodies::mqttsn);
 }
 
 /// `cargo test --test fuzz -- --ignored` writes the seeds anew.

@@ -9,6 +9,8 @@
 
 mod access;
 mod acl;
+#[cfg(feature = "bridge")]
+mod bridge;
 mod client;
 mod config;
 #[cfg(feature = "persistence")]
@@ -16,6 +18,8 @@ mod db;
 mod frames;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "mqttsn")]
+mod mqttsn;
 mod packets;
 #[cfg(feature = "proxy")]
 mod proxy;
@@ -28,12 +32,16 @@ mod websockets;
 
 pub use access::access;
 pub use acl::acl;
+#[cfg(feature = "bridge")]
+pub use bridge::bridge;
 pub use config::config;
 #[cfg(feature = "persistence")]
 pub use db::db;
 pub use frames::frames;
 #[cfg(feature = "metrics")]
 pub use metrics::metrics;
+#[cfg(feature = "mqttsn")]
+pub use mqttsn::mqttsn;
 pub use packets::{packet_v3, packet_v5};
 #[cfg(feature = "proxy")]
 pub use proxy::proxy;
