@@ -222,8 +222,8 @@ mod tests {
 
     #[test]
     #[cfg(target_pointer_width = "64")]
-    fn a_client_is_at_most_104_bytes() {
-        assert!(size_of::<Device>() <= 104, "{}", size_of::<Device>());
+    fn a_client_is_at_most_96_bytes() {
+        assert!(size_of::<Device>() <= 96, "{}", size_of::<Device>());
     }
 
     /// [SN 7.2]
