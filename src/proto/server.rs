@@ -218,6 +218,7 @@ impl Server {
                         self.last_in_ms = turn.now.mono_ms;
                     }
                     turn.charge(1);
+                    turn.broker.begin_packet();
                     turn.broker.stats.packets_in += 1;
                     let handled = self.on_frame(turn, first, body);
                     if let Err(reason) = handled.and_then(|()| self.check_sent()) {
@@ -445,15 +446,17 @@ impl Server {
 
     /// Sends a reply that promises nothing.
     fn reply(&mut self, turn: &mut Turn<'_>, encode: impl FnOnce(&mut Vec<u8>, ProtocolVersion)) {
-        if self.extra.as_ref().is_some_and(|extra| !extra.deferred.is_empty()) {
-            return self.acknowledge(turn, encode);
-        }
-        self.write(turn, encode);
+        self.send_after(turn, ChangeSeq::default(), encode);
     }
 
-    /// Sends a reply that promises everything decided so far: at once if that is on disk, else in its turn.
+    /// Sends a reply that promises what the packet brought about: at once if that is on disk, else in its turn.
     fn acknowledge(&mut self, turn: &mut Turn<'_>, encode: impl FnOnce(&mut Vec<u8>, ProtocolVersion)) {
-        let seq = turn.broker.last_change();
+        let seq = turn.broker.promised(self.session());
+        self.send_after(turn, seq, encode);
+    }
+
+    /// Sends a reply when the change is on disk and those before it have left.
+    fn send_after(&mut self, turn: &mut Turn<'_>, seq: ChangeSeq, encode: impl FnOnce(&mut Vec<u8>, ProtocolVersion)) {
         let waiting = self.extra.as_ref().is_some_and(|extra| !extra.deferred.is_empty());
         if !waiting && turn.broker.is_synced(seq) {
             return self.write(turn, encode);
@@ -466,7 +469,7 @@ impl Server {
         turn.out.owe(bytes.len());
         self.extra().deferred.push_back(Deferred { seq, bytes });
         if !waiting {
-            turn.broker.wait_for_sync(turn.conn);
+            turn.broker.wait_for_sync(seq, turn.conn);
         }
     }
 
@@ -500,7 +503,11 @@ impl Server {
         } else {
             log::debug!("Sending {packet} to {} (m{})", turn.broker.client_id(session), id.get());
         }
-        self.acknowledge(turn, |out, version| Ack { id, reason }.encode(out, version, packet));
+        let encode = |out: &mut Vec<u8>, version| Ack { id, reason }.encode(out, version, packet);
+        match packet {
+            PacketType::Puback | PacketType::Pubrec if reason.is_error() => self.reply(turn, encode),
+            _ => self.acknowledge(turn, encode),
+        }
     }
 }
 

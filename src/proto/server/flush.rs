@@ -74,13 +74,15 @@ impl Server {
 
     fn release_deferred(&mut self, turn: &mut Turn<'_>) {
         let Some(extra) = &mut self.extra else { return };
+        let before = extra.deferred.len();
         while extra.deferred.front().is_some_and(|next| turn.broker.is_synced(next.seq)) {
             let Some(next) = extra.deferred.pop_front() else { break };
             turn.out.packet().extend_from_slice(&next.bytes);
             turn.broker.stats.packets_out += 1;
         }
-        if !extra.deferred.is_empty() {
-            turn.broker.wait_for_sync(turn.conn);
+        // Who released nothing is on the list already.
+        if let Some(next) = extra.deferred.front().filter(|_| extra.deferred.len() < before) {
+            turn.broker.wait_for_sync(next.seq, turn.conn);
         }
     }
 

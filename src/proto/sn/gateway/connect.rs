@@ -292,6 +292,7 @@ impl Gateway {
                 let refusal = match refused {
                     ConnectRefused::TooManyClients => Refusal::TooManyClients,
                     ConnectRefused::OutOfMemory => Refusal::OutOfMemory,
+                    ConnectRefused::StorageFull => Refusal::StorageFull,
                 };
                 let refused = (ReturnCode::CONGESTION, refusal);
                 return self.turn_away(turn, visit, applicant.client_id.as_bytes(), refused);
