@@ -13,10 +13,12 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BROKER := $(TARGET)/release/mosquitto
 # Features of a build, for example `make FEATURES=sys-tree` or, for the smallest, `make FEATURES=`.
 SN_TOOLS := mosquitto_sn_pub mosquitto_sn_sub
-TOOLS := mosquitto_passwd $(SN_TOOLS)
+DB_TOOLS := mosquitto_db_dump
+TOOLS := mosquitto_passwd $(DB_TOOLS) $(SN_TOOLS)
 ifdef FEATURES
 FEATURE_FLAGS := --no-default-features --features "$(FEATURES)"
-TOOLS := $(if $(filter tools,$(FEATURES)),mosquitto_passwd $(if $(filter mqttsn,$(FEATURES)),$(SN_TOOLS)))
+TOOLS := $(if $(filter tools,$(FEATURES)),mosquitto_passwd $(if $(filter persistence,$(FEATURES)),$(DB_TOOLS)) \
+	$(if $(filter mqttsn,$(FEATURES)),$(SN_TOOLS)))
 else ifeq ($(origin FEATURES),command line)
 FEATURE_FLAGS := --no-default-features
 TOOLS :=

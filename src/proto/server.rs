@@ -232,10 +232,11 @@ impl Server {
         if too_much { Flow::Close(CloseReason::OutOfMemory) } else { flow }
     }
 
-    /// Whether this is one of the thousand packets that are never completed, by which a stranger might pass
-    /// `memory_limit`. Asked before more of it is kept and after.
+    /// Whether this is one of the thousand large packets that are never completed, or only in many turns, by which a stranger
+    /// might pass `memory_limit`. Asked before more of it is kept and after.
     fn is_too_much(&self, turn: &Turn<'_>, framer: &Framer) -> bool {
-        let large = turn.broker.over_memory_by_far() && framer.held() > SMALL_PACKET && !framer.has_kept();
+        let incomplete = framer.held() > SMALL_PACKET && !framer.has_kept();
+        let large = turn.broker.over_memory_by_far() && (incomplete || self.unfinished_len() > SMALL_PACKET);
         large && !self.has_ended() && !self.is_taken_over(turn)
     }
 

@@ -13,6 +13,9 @@ use siphasher::sip::SipHasher24;
 pub const BURST: u64 = 10;
 /// Milliseconds that each failure costs beyond these.
 pub const INTERVAL_MS: u64 = 2000;
+/// The longest that an address ever has to wait. So many failures can be known of at once that were all looked at before
+/// the first of them was known.
+pub const MOST_MS: u64 = 64 * INTERVAL_MS;
 /// Addresses that are remembered, 16 bytes each.
 const SLOTS: usize = 1024;
 /// Places where one address may stand.
@@ -61,7 +64,8 @@ impl Guard {
             return;
         };
         let before = if slot.tag == tag { slot.until_ms } else { 0 };
-        *slot = Slot { tag, until_ms: before.max(now_ms) + INTERVAL_MS };
+        let most_ms = now_ms + BURST * INTERVAL_MS + MOST_MS;
+        *slot = Slot { tag, until_ms: (before.max(now_ms) + INTERVAL_MS).min(most_ms) };
     }
 
     fn ways(&self, tag: u64) -> impl Iterator<Item = &Slot> {
@@ -117,6 +121,16 @@ mod tests {
             guard.failed(later, who);
         }
         assert_eq!(guard.wait_ms(later, who), 0, "forgotten");
+    }
+
+    #[test]
+    fn nobody_has_to_wait_for_ever() {
+        let mut guard = Guard::new([1, 2]);
+        let who = ip("192.0.2.1");
+        for _ in 0..5000 {
+            guard.failed(7, who);
+        }
+        assert_eq!(guard.wait_ms(7, who), MOST_MS);
     }
 
     #[test]

@@ -60,6 +60,7 @@ impl Subs {
         }
         assert_eq!((self.count(), self.shared_count()), (records + shared, shared));
         assert_eq!((self.groups.len(), self.group_index.len()), (groups.len(), groups.len()));
+        assert!(self.large.iter().all(|index| self.records[index].is(Record::INDEXED)));
         assert!(self.due.is_empty());
         self.filters.check(groups.into_iter());
     }
@@ -69,7 +70,10 @@ impl Subs {
         let members: Vec<u32> = self.records.iter::<OfOwner>(list).collect();
         for (at, &index) in members.iter().enumerate() {
             let record = &self.records[index];
-            assert_eq!((record.owner, record.flags), (owner, flags));
+            assert_eq!((record.owner, record.flags & !Record::INDEXED), (owner, flags));
+            let same = |&other: &u32| other == index;
+            let found = self.large.find(self.filters.keys().pair(record.session.0.to_bits(), owner), same).is_some();
+            assert_eq!(found, record.is(Record::INDEXED));
             assert_eq!(record.in_owner.next, members[(at + 1) % members.len()]);
             assert_eq!(record.in_owner.prev, members[(at + members.len() - 1) % members.len()]);
         }

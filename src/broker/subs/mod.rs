@@ -27,6 +27,10 @@ pub const MAX_SUBSCRIPTIONS_PER_SESSION: u32 = 1_000_000;
 /// Of these the most shared ones; more are refused likewise. Their groups are told whenever the client comes or goes.
 pub const MAX_SHARED_SUBSCRIPTIONS_PER_SESSION: u32 = 50_000;
 
+/// With more subscriptions than this a session has an index of them: nobody can make us walk over more than so many to
+/// find one.
+const WALKED: u32 = 256;
+
 /// The most levels of wildcard filters one session may add to the table; more are refused with 0x97, quota exceeded. A
 /// level costs about 50 bytes for as little as two bytes of filter.
 pub const MAX_WILDCARD_NODES_PER_SESSION: u32 = 250_000;
@@ -195,6 +199,8 @@ impl Record {
     const SHARED: u8 = 1;
     /// It stands in the list of the members that are online.
     const ONLINE: u8 = 2;
+    /// It stands in the index.
+    const INDEXED: u8 = 4;
 
     const fn is(&self, flag: u8) -> bool {
         self.flags & flag != 0
@@ -256,6 +262,8 @@ pub struct Subs {
     filters: Filters,
     groups: Pool<Group>,
     group_index: Index<u32>,
+    /// Records by session and owner: all those of sessions that have more than [`WALKED`].
+    large: Index<u32>,
     shared: u32,
     scratch: Scratch,
     /// Groups a publish has to serve after the normal subscribers; empty between publishes.
@@ -271,6 +279,7 @@ impl Subs {
             filters: Filters::new(keys),
             groups: Pool::new(),
             group_index: Index::default(),
+            large: Index::default(),
             shared: 0,
             scratch: Scratch::default(),
             due: Vec::new(),
@@ -330,6 +339,14 @@ impl Subs {
             self.records.push_back::<OfSession>(&mut list.records, index);
             self.records[index].owner = filter;
             self.records.push_back::<OfOwner>(&mut self.filters[filter].subscribers, index);
+        }
+        match list.records.len.checked_sub(WALKED) {
+            None | Some(0) => {}
+            Some(1) => {
+                let all: Vec<u32> = self.records.iter::<OfSession>(list.records).collect();
+                all.into_iter().for_each(|index| self.put_into_index(index));
+            }
+            Some(_) => self.put_into_index(index),
         }
         Ok(Added::New)
     }
@@ -400,28 +417,52 @@ impl Subs {
         SessionSub { filter: self.filters.name(filter), share, options, id }
     }
 
-    /// The record of a session's subscription. Walks the session's list or that of the filter or group, whichever is
-    /// shorter, so neither many subscriptions nor many subscribers make this slow.
+    /// The record of a session's subscription. Looks into the index for a session that has many; else it walks the session's
+    /// list or that of the filter or group, whichever is shorter.
     fn find(&self, session: SessionId, list: &SubList, filter: &str, share: Option<&str>) -> Option<u32> {
         let filter = self.filters.find(filter)?;
-        match share {
-            Some(share) => self.find_member(session, list, self.find_group(filter, share)?),
-            None => {
-                let subscribers = self.filters[filter].subscribers;
-                let normal = list.records.len - list.shared;
-                if subscribers.len <= normal {
-                    self.records.iter::<OfOwner>(subscribers).find(|&index| self.records[index].session == session)
-                } else {
-                    let mut own = self.records.iter::<OfSession>(list.records).rev().take(normal as usize);
-                    own.find(|&index| self.records[index].owner == filter)
-                }
-            }
+        let group = match share {
+            Some(share) => Some(self.find_group(filter, share)?),
+            None => None,
+        };
+        if list.records.len > WALKED {
+            let owner = group.unwrap_or(filter);
+            return self.large.find(self.filters.keys().pair(session.0.to_bits(), owner), |&index| {
+                let record = &self.records[index];
+                (record.session, record.owner, record.is(Record::SHARED)) == (session, owner, group.is_some())
+            });
         }
+        if let Some(group) = group {
+            return self.find_member(session, list, group);
+        }
+        let subscribers = self.filters[filter].subscribers;
+        let normal = list.records.len - list.shared;
+        if subscribers.len <= normal {
+            self.records.iter::<OfOwner>(subscribers).find(|&index| self.records[index].session == session)
+        } else {
+            let mut own = self.records.iter::<OfSession>(list.records).rev().take(normal as usize);
+            own.find(|&index| self.records[index].owner == filter)
+        }
+    }
+
+    fn put_into_index(&mut self, index: u32) {
+        if self.records[index].is(Record::INDEXED) {
+            return;
+        }
+        self.records[index].flags |= Record::INDEXED;
+        let (keys, records) = (self.filters.keys(), &self.records);
+        let hash_of = |&index: &u32| keys.pair(records[index].session.0.to_bits(), records[index].owner);
+        self.large.insert(hash_of(&index), index, hash_of);
     }
 
     /// Removes a record, and its group and filter when they are not needed any more.
     fn remove(&mut self, list: &mut SubList, index: u32) {
         self.records.unlink::<OfSession>(&mut list.records, index);
+        if self.records[index].is(Record::INDEXED) {
+            let (keys, records) = (self.filters.keys(), &self.records);
+            let hash_of = |&index: &u32| keys.pair(records[index].session.0.to_bits(), records[index].owner);
+            self.large.remove(hash_of(&index), |&other| other == index, hash_of);
+        }
         let record = &self.records[index];
         list.nodes -= u32::from(record.nodes);
         let owner = record.owner;

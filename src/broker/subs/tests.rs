@@ -401,6 +401,60 @@ fn many_subscribers_of_one_filter_come_and_leave_in_linear_time() {
 }
 
 #[test]
+fn a_subscription_is_found_among_many_without_a_walk() {
+    const MANY: u32 = 30_000;
+    for share in [None, Some("g")] {
+        let mut world = World::new(MANY as usize);
+        for who in 0..MANY {
+            world.add(who, "t", share, SubOptions::default(), 0);
+        }
+        for i in 0..MANY {
+            world.add(0, &format!("own/{i}"), share, SubOptions::default(), 0);
+        }
+        // Walks would take a billion steps.
+        for i in 0..MANY {
+            world.add(0, "t", share, SubOptions::default(), i);
+        }
+        world.subs.check_invariants();
+        for i in 0..MANY {
+            assert!(world.drop(0, &format!("own/{i}"), share));
+        }
+        assert!(world.drop(0, "t", share) && !world.drop(0, "t", share));
+        world.subs.check_invariants();
+    }
+}
+
+#[test]
+fn a_session_goes_to_and_fro_between_few_and_many_subscriptions() {
+    let mut world = World::new(2);
+    let filter = |i: u32| (if i % 3 == 0 { format!("{i}/+") } else { i.to_string() }, (i % 5 == 0).then_some("g"));
+    let mut there = std::collections::BTreeSet::new();
+    let mut state = 1u32;
+    for round in 0..20 {
+        // Up and down around the border.
+        let goal = if round % 2 == 0 { WALKED + 20 } else { WALKED - 20 };
+        while there.len() != goal as usize {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let i = state >> 8 & 0x3FF;
+            let (name, share) = filter(i);
+            if there.len() < goal as usize {
+                world.add(0, &name, share, SubOptions::default(), i);
+                world.add(1, &name, share, SubOptions::default(), 0);
+                there.insert(i);
+            } else {
+                assert_eq!(world.drop(0, &name, share), there.remove(&i));
+            }
+        }
+        world.subs.check_invariants();
+        assert_eq!(world.lists[0].len(), there.len());
+    }
+    let (id, list) = (session(0), &mut world.lists[0]);
+    assert_eq!(world.subs.remove_some(id, list, u32::MAX) as usize, there.len());
+    assert!(world.subs.large.len() <= world.lists[1].len());
+    world.subs.check_invariants();
+}
+
+#[test]
 fn a_million_cycles_leave_the_arenas_where_they_were() {
     let mut world = World::new(1);
     for i in 0..1_000_000u32 {

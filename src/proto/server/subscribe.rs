@@ -41,6 +41,12 @@ impl Server {
         self.extra.as_ref().is_some_and(|extra| extra.unfinished.is_some())
     }
 
+    /// Bytes that are kept for it.
+    pub(super) fn unfinished_len(&self) -> usize {
+        let unfinished = self.extra.as_ref().and_then(|extra| extra.unfinished.as_ref());
+        unfinished.map_or(0, |unfinished| unfinished.body.len())
+    }
+
     /// Keeps what the turn had no time for.
     pub(super) fn keep_unfinished(&mut self, first: u8, body: &[u8], left: Option<Progress>) {
         if let Some(done) = left {

@@ -430,3 +430,22 @@ fn a_client_that_goes_in_the_midst_of_its_subscribe_leaves_nothing() {
     world.broker.on_timers(world.now);
     assert_eq!((world.broker.session_count(), world.broker.subscription_counts()), (0, (0, 0)));
 }
+
+#[test]
+fn far_above_the_memory_limit_a_large_subscribe_is_not_kept() {
+    let mut world = World::new();
+    world.broker.set_settings(crate::config::Global { memory_limit: 1000, ..Default::default() }, world.now);
+    let (large, small) = (world.open(), world.open());
+    for (at, id) in [(large, "large"), (small, "small")] {
+        world.send(at, &connect(5, true, 60, &[], id));
+        world.received(at);
+    }
+    let many = |n| packet(0x82, &many_filters(ProtocolVersion::V5, true, n, None));
+    assert!(matches!(world.send(large, &many(5000)), Flow::Again));
+    world.budget = 64;
+    assert!(matches!(world.send(small, &many(100)), Flow::Again));
+    world.broker.set_heap(2000);
+    assert!(matches!(world.send(large, &[]), Flow::Close(CloseReason::OutOfMemory)));
+    assert!(matches!(turns_for(&mut world, small, &[]).1, Flow::Continue));
+    assert_eq!(world.received(small)[0], 0x90, "it has its answer");
+}
