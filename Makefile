@@ -1,6 +1,6 @@
 # `make`, `make run` and `make test` need nothing but Rust. `make test` uses more when it is there: Debian's
-# mosquitto-clients, Python's venv for a third client, and npm, Node and Chromium for MQTT.js; without them it says what
-# it skipped.
+# mosquitto-clients, rabbitmq-server and nats-server, Python's venv for a third client, npm, Node and Chromium for MQTT.js,
+# and network namespaces; without them it says what it skipped.
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
@@ -53,20 +53,21 @@ features:
 
 # Memory and processor time beside /usr/sbin/mosquitto; BENCH_QUICK=1 for a short look.
 bench:
-	$(CARGO) bench --locked --bench compare --bench idle --bench tls --bench store
+	$(CARGO) bench --locked --bench compare --bench idle --bench queued --bench tls --bench store
 
-# The simulation with many seeds, many questions about access to Debian's broker, then the tests over and over; ROUNDS says
-# how often. `make soak ROUNDS=1000` over night.
+# The simulation with many seeds, many questions about access to Debian's broker, 200 cuts of each bridged link (about an
+# hour and a half), then the tests over and over; ROUNDS says how often. `make soak ROUNDS=1000` over night.
 ROUNDS ?= 20
 SEEDS ?= 10000
 soak:
 	SEEDS=$(SEEDS) $(CARGO) test --profile soak --locked --test sim
 	ACL_CHECKS=10000 $(CARGO) test --locked --test it acl::debian
+	LINKS_FULL=1 $(CARGO) test --locked --test links -- --nocapture --test-threads 1
 	$(CARGO) test --locked --no-run
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done
 
 # Coverage-guided fuzzing with cargo-fuzz and a nightly compiler: `make fuzz FUZZ=server SECONDS=600`. Targets: server,
-# packet_v5, packet_v3, frames, config, acl, access, metrics, tls, proxy, upgrade,
+# packet_v5, packet_v3, frames, config, acl, access, bridge, metrics, tls, proxy, upgrade,
 # websocket, db. What is found stays in
 # tests/fuzz/corpus and tests/fuzz/artifacts.
 FUZZ ?= server

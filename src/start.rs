@@ -27,7 +27,7 @@ use crate::{logging, notice};
 
 /// Parts that not every build has, and whether this one does; each is named in a line at start.
 const PARTS: [(&str, bool); 5] = [
-    ("Bridge", false),
+    ("Bridge", cfg!(feature = "bridge")),
     ("Persistence", cfg!(feature = "persistence")),
     ("TLS", cfg!(feature = "tls")),
     ("TLS-PSK", false),

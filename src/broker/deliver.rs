@@ -155,7 +155,7 @@ fn keeps_qos0(settings: &Global, session: &Session) -> bool {
     match session.attachment {
         Attachment::Online(_) => true,
         Attachment::Asleep(_, keep) => keep.0,
-        Attachment::Offline | Attachment::WillOnly => settings.queue_qos0_messages,
+        Attachment::Offline | Attachment::WillOnly => settings.queue_qos0_messages || session.keeps_qos0,
     }
 }
 

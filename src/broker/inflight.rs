@@ -541,6 +541,35 @@ impl Flow {
     }
 }
 
+/// What only bridges need.
+impl Flow {
+    /// The oldest message that was sent and is not finished.
+    pub(crate) fn first_sent(&self) -> Option<&Delivery> {
+        self.sent.front()
+    }
+
+    /// The message that was sent under an identifier and is not finished.
+    pub(crate) fn sent(&self, id: PacketId) -> Option<&Delivery> {
+        self.position(id.get()).and_then(|at| self.sent.get(at))
+    }
+
+    /// A QoS 2 message that has no PUBREC yet goes on as one with QoS 1; one that has is finished.
+    pub(crate) fn lower_qos(&mut self, id: PacketId) {
+        let Some(entry) = self.position(id.get()).and_then(|at| self.sent.get_mut(at)) else { return };
+        match entry.out {
+            Out::AwaitPubrec => {
+                entry.out = Out::AwaitPuback;
+                entry.flags = Flags::new(QoS::AtLeastOnce, entry.flags.retain(), entry.flags.shared());
+            }
+            Out::AwaitPubcomp => {
+                self.finish(id, Out::AwaitPubcomp);
+            }
+            Out::Held => entry.flags = Flags::new(QoS::AtLeastOnce, entry.flags.retain(), entry.flags.shared()),
+            Out::Queued | Out::AwaitPuback | Out::Done => {}
+        }
+    }
+}
+
 /// Makes room for one more. A long queue grows by an eighth, not to the double: the queues of many absent clients fill up
 /// together, and one message must not double the memory they take.
 fn make_room(queue: &mut VecDeque<Delivery>) {

@@ -70,6 +70,8 @@ pub enum ConnectRefused {
     OutOfMemory,
     /// The session would have to be stored, and storage is full.
     StorageFull,
+    /// The client id is that of a bridge of this broker, whose queue is nobody else's.
+    OfBridge,
 }
 
 /// How a connection leaves its session.
@@ -104,11 +106,20 @@ impl Broker {
             self.session_due(now, id);
         }
         let existing = self.sessions.find(request.client_id);
+        let of_bridge = |id| self.sessions.get(id).is_some_and(|session| session.rules == RulesId::BRIDGE);
+        if request.rules != RulesId::BRIDGE && existing.is_some_and(of_bridge) {
+            return Err(ConnectRefused::OfBridge);
+        }
         if existing.is_some_and(|id| self.brings_too_much(id, &request)) {
             return Err(ConnectRefused::OutOfMemory);
         }
-        let expiry_s = self.capped_expiry(request.expiry_s);
-        if expiry_s != 0 && self.changes.is_refusing() && !existing.is_some_and(|id| self.is_as_stored(id, &request)) {
+        let expiry_s = self.expiry_for(&request);
+        let own = request.rules == RulesId::BRIDGE;
+        if expiry_s != 0
+            && !own
+            && self.changes.is_refusing()
+            && !existing.is_some_and(|id| self.is_as_stored(id, &request))
+        {
             return Err(ConnectRefused::StorageFull);
         }
         let old_conn = existing.and_then(|id| self.conn_of(id));
@@ -192,7 +203,7 @@ impl Broker {
     fn is_as_stored(&self, id: SessionId, request: &ConnectRequest<'_>) -> bool {
         let Some(session) = self.sessions.get(id) else { return false };
         let same = (session.expiry_s, session.listener_port, session.username());
-        let stays = !request.clean_start && self.capped_expiry(request.expiry_s) == NEVER;
+        let stays = !request.clean_start && self.expiry_for(request) == NEVER;
         stays && same == (NEVER, request.listener_port, request.username)
     }
 
@@ -284,6 +295,14 @@ impl Broker {
             session.trim();
         }
         self.arm(id);
+    }
+
+    /// How long the session of a request outlives its connection; the cap is not for the broker's own bridges.
+    fn expiry_for(&self, request: &ConnectRequest<'_>) -> u32 {
+        match request.rules {
+            RulesId::BRIDGE => request.expiry_s,
+            _ => self.capped_expiry(request.expiry_s),
+        }
     }
 
     fn capped_expiry(&self, expiry_s: u32) -> u32 {

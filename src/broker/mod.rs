@@ -3,6 +3,7 @@
 //! outside stands in two lists: connections with something to send (`dirty`) and [`Action`]s.
 
 pub mod auth;
+mod bridge;
 pub mod changes;
 mod clients;
 mod deliver;
@@ -52,6 +53,7 @@ use stats::Stats;
 use subs::{SubList, Subs};
 use sys::Sys;
 
+pub use bridge::{Backlog, BridgeSession};
 pub use clients::{Cleared, ClientInfo};
 pub use deliver::Published;
 pub use inflight::Acked;

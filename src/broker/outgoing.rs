@@ -296,6 +296,13 @@ impl Broker {
         }
     }
 
+    /// Whether QoS 2 messages of the client wait for their PUBREL.
+    #[must_use]
+    pub fn has_unreleased(&self, id: SessionId) -> bool {
+        let flow = self.sessions.get(id).and_then(|session| session.flow.as_ref());
+        flow.is_some_and(|flow| flow.inbound_acked() + flow.withheld() > 0)
+    }
+
     /// PUBREL from the client: the stored message is routed now. `None` for an unknown packet identifier.
     pub fn release(&mut self, now: Now, id: SessionId, packet: PacketId) -> Option<Published> {
         // Half of it would lose the message or double it.

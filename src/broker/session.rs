@@ -66,6 +66,8 @@ pub(crate) struct Session {
     pub(crate) listener_port: u16,
     pub(crate) version: ProtocolVersion,
     pub(crate) bridge: bool,
+    /// QoS 0 messages wait too while its connection is away `[conf: start_type]`.
+    pub(crate) keeps_qos0: bool,
     /// On the list of connections to flush.
     pub(crate) dirty: bool,
     /// The notice about dropped messages was given on this connection.
@@ -231,6 +233,7 @@ impl Sessions {
             listener_port: 0,
             version,
             bridge: false,
+            keeps_qos0: false,
             dirty: false,
             drop_noted: false,
             recorded: false,

@@ -1,10 +1,10 @@
 //! What new options do to the sessions there are. Most options are read when they are needed and need nothing here.
 
 use super::Broker;
-use super::auth::access::Access;
+use super::auth::access::{Access, RulesId};
 use super::deliver::mark_dirty;
 use super::lifecycle::{Sweep, record_session};
-use super::session::{Attachment, NEVER};
+use super::session::{Attachment, NEVER, Session};
 use crate::config::Global;
 use crate::timer::Now;
 
@@ -37,7 +37,8 @@ impl Broker {
     pub fn set_access(&mut self, access: Access) {
         self.access = access;
         for id in self.sessions.ids() {
-            let Some(session) = self.sessions.get_mut(id) else { continue };
+            let others = |session: &&mut Session| session.rules != RulesId::BRIDGE;
+            let Some(session) = self.sessions.get_mut(id).filter(others) else { continue };
             session.rules = self.access.follow(session.listener_port, session.rules);
             if let Some(flow) = session.flow.as_mut().filter(|_| self.access.restricts()) {
                 flow.distrust_queues();
@@ -50,7 +51,8 @@ impl Broker {
     /// that was lifted does not bring back what clients once asked for.
     fn cap_sessions(&mut self, now: Now, cap: u32) {
         for id in self.sessions.ids() {
-            let Some(session) = self.sessions.get_mut(id).filter(|session| session.expiry_s > cap) else { continue };
+            let ends = |session: &&mut Session| session.expiry_s > cap && session.rules != RulesId::BRIDGE;
+            let Some(session) = self.sessions.get_mut(id).filter(ends) else { continue };
             let left_ms = match session.expiry_s {
                 NEVER => now.mono_ms,
                 s => session.ends_ms.saturating_sub(u64::from(s) * 1000),

@@ -174,6 +174,8 @@ pub enum Feature {
     Tls,
     /// TLS with keys shared beforehand.
     TlsPsk,
+    /// Proof that a certificate was not revoked.
+    Ocsp,
     /// Engines of OpenSSL.
     TlsEngine,
     /// Password files.
@@ -222,6 +224,7 @@ impl Feature {
             Feature::Persistence => cfg!(feature = "persistence"),
             Feature::UnixSockets => cfg!(feature = "unix-sockets"),
             Feature::Proxy => cfg!(feature = "proxy"),
+            Feature::Bridges => cfg!(feature = "bridge"),
             Feature::MqttSn => cfg!(feature = "mqttsn"),
             _ => false,
         }
@@ -232,6 +235,7 @@ impl Feature {
         match self {
             Feature::Tls => ("TLS", None),
             Feature::TlsPsk => ("TLS-PSK", Some("Use certificates ('cafile', 'certfile' and 'keyfile') instead.")),
+            Feature::Ocsp => ("OCSP", Some("Leave it out: the certificate itself is always checked.")),
             Feature::TlsEngine => ("OpenSSL engines", Some("Name a file with the private key by 'keyfile' instead.")),
             Feature::Passwords => ("password files", None),
             Feature::Acl => ("access control lists", None),

@@ -115,6 +115,12 @@ mod tests {
         ("bind_interface", Sockets, "closed and opened; clients stay whose address is still served"),
         ("check_retain_source", Now, "read for each retained message sent; those stored before it was true are sent"),
         ("clientid_prefixes", NewConnections, "read at CONNECT, as in C Mosquitto"),
+        (
+            "connection",
+            Now,
+            "bridges are added and removed; one that changed connects anew, or at its next connection, by \
+             `bridge_reload_type`; the others stay",
+        ),
         ("connection_messages", Now, "read for each line"),
         ("dhparamfile", Nothing, "ignored altogether"),
         ("enable_control_api", Now, "read for each request"),

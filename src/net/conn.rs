@@ -2,6 +2,7 @@
 
 use crate::proto::{CloseReason, Endpoint, Outbox};
 
+use super::slots::BRIDGES;
 use super::stream::Stream;
 use super::transport::Transport;
 
@@ -55,6 +56,12 @@ impl Conn {
     /// True while input may cost a signature.
     pub(crate) fn is_handshaking(&self) -> bool {
         self.transport.as_ref().is_some_and(|transport| transport.is_handshaking())
+    }
+
+    /// What the end of a connection of ours means that the other side closed before TLS was agreed on.
+    pub(crate) fn cut_short(&self, reason: &CloseReason) -> Option<CloseReason> {
+        let cut = *reason == CloseReason::ClosedByClient && self.listener == BRIDGES && self.is_handshaking();
+        cut.then(|| CloseReason::Tls("the other broker closed the connection during the handshake".into()))
     }
 
     /// Bytes that wait in the stages before the socket.

@@ -160,6 +160,7 @@ impl EventLoop {
         self.broker.set_settings(self.config.global.clone(), now);
         self.store.reconfigure(&self.config.global, &self.broker, now);
         self.broker.set_access(access);
+        self.reload_bridges(now);
         self.follow_listeners(now, &changes);
         self.watch_certificates(now);
         self.check_api();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mio::Waker;
 
 use super::EventLoop;
+use super::slots::BRIDGES;
 use super::worker::Worker;
 use crate::broker::ConnId;
 use crate::broker::auth::access::RulesId;
@@ -118,7 +119,7 @@ impl EventLoop {
                 Some(id) => udp.slot_of(id),
                 None => conns.get(id.0).map(|conn| conn.listener),
             };
-            let listener = slots.settings(slot.filter(|slot| !slots.is_closed(*slot))?);
+            let listener = slots.settings(slot.filter(|slot| *slot != BRIDGES && !slots.is_closed(*slot))?);
             Some(Terms {
                 rules: RulesId(listener.rules),
                 anonymous_allowed: config.anonymous_allowed(listener),

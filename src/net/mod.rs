@@ -1,6 +1,8 @@
 //! The event loop: the only place that knows sockets. [`EventLoop::turn`] is the whole scheduler.
 
 mod access;
+#[cfg_attr(not(feature = "bridge"), path = "bridges_off.rs")]
+mod bridges;
 mod certificates;
 mod conn;
 mod control;
@@ -11,28 +13,16 @@ mod listener;
 mod logins;
 mod read;
 mod slots;
-#[cfg(feature = "persistence")]
-mod store;
-#[cfg(not(feature = "persistence"))]
-#[path = "store_off.rs"]
+#[cfg_attr(not(feature = "persistence"), path = "store_off.rs")]
 mod store;
 mod stream;
-#[cfg(feature = "tls")]
+#[cfg_attr(not(feature = "tls"), path = "tls_off.rs")]
 pub mod tls;
-#[cfg(not(feature = "tls"))]
-#[path = "tls_off.rs"]
-mod tls;
 mod transport;
-#[cfg(feature = "mqttsn")]
-mod udp;
-#[cfg(not(feature = "mqttsn"))]
-#[path = "udp_off.rs"]
+#[cfg_attr(not(feature = "mqttsn"), path = "udp_off.rs")]
 mod udp;
 mod unix;
-#[cfg(feature = "websockets")]
-mod websocket;
-#[cfg(not(feature = "websockets"))]
-#[path = "websocket_off.rs"]
+#[cfg_attr(not(feature = "websockets"), path = "websocket_off.rs")]
 mod websocket;
 mod worker;
 
@@ -115,6 +105,8 @@ const ACCEPT_PAUSE_MS: u64 = 500;
 /// are never used.
 const SIGNALS: Token = Token(u32::MAX as usize);
 const WORKERS: Token = Token(u32::MAX as usize - 1);
+/// From here on no token is a connection's, because its index is beyond them.
+const FIRST_OTHER: usize = u32::MAX as usize - 1000;
 const FIRST_LISTENER: usize = Slab::<Conn>::CAPACITY as usize;
 /// The most listening sockets: so many tokens there are.
 const MAX_LISTENERS: usize = 1024;
@@ -142,6 +134,7 @@ pub struct EventLoop {
     broker: Broker,
     api: Api,
     logins: logins::LoginWorker,
+    bridges: bridges::Bridges,
     store: Store,
     listeners: Vec<ListenSocket>,
     udp: Udp,
@@ -253,7 +246,8 @@ impl EventLoop {
             watchdog_due_ms,
             broker,
             api: Api::default(),
-            logins: logins::worker(waker),
+            logins: logins::worker(Arc::clone(&waker)),
+            bridges: bridges::Bridges::new(waker),
             store,
             listeners: Vec::new(),
             udp: Udp::new(hash_keys),
@@ -288,6 +282,7 @@ impl EventLoop {
         this.open_listeners()?;
         this.watch_certificates(now);
         this.check_api();
+        this.open_bridges(now);
         this.store.settle(&mut this.broker, now);
         Ok(this)
     }
@@ -334,6 +329,7 @@ impl EventLoop {
             self.udp.next_deadline(),
             self.accept_paused_until_ms,
             self.certificates_due_ms,
+            self.bridges.deadline(),
             self.store.deadline(),
             crate::logging::summary_due_ms(),
             // What was logged since the last were published. Not at once: a reader who is told of each line that it could
@@ -376,6 +372,7 @@ impl EventLoop {
             match self.listener_of(event.token) {
                 Some(at) => self.listeners[at].pending = true,
                 None if matches!(event.token, SIGNALS | WORKERS) || self.udp.readable(event.token) => {}
+                None if event.token.0 >= FIRST_OTHER => bridges::event(self, now, *event),
                 None => self.conn_event(now, *event),
             }
         }
@@ -396,6 +393,10 @@ impl EventLoop {
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         conn.is.writable |= event.writable;
         conn.is.read_closed |= event.read_closed;
+        if conn.listener == slots::BRIDGES && !self.bridge_connected(now, id) {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(id.0) else { return };
         if event.writable && conn.has_output() {
             self.list_for_flush(id);
         }
@@ -438,6 +439,7 @@ impl EventLoop {
         if self.certificates_due_ms.is_some_and(|due| due <= now.mono_ms) {
             self.watch_certificates(now);
         }
+        self.run_bridges(now);
         if let Some(notifier) =
             self.notifier.as_ref().filter(|_| self.watchdog_due_ms.is_some_and(|due| due <= now.mono_ms))
         {
@@ -456,9 +458,10 @@ impl EventLoop {
     }
 
     /// What only the loop knows.
-    fn figures(&self) -> LoopFigures {
+    fn figures(&mut self) -> LoopFigures {
+        let bridges = self.bridge_figures();
         let listeners = self.config.listeners.iter();
-        LoopFigures { listeners: listeners.map(|l| (l.port, self.slots.connections_of(l))).collect() }
+        LoopFigures { listeners: listeners.map(|l| (l.port, self.slots.connections_of(l))).collect(), bridges }
     }
 
     /// Does what the core wants done: connections to close, requests to take.

@@ -4,6 +4,7 @@ use std::io;
 
 use super::conn::Stage;
 use super::flush::{ROUNDS, Wrote};
+use super::slots::BRIDGES;
 use super::transport::{Arrival, MAX_PENDING};
 use super::{DRAIN_MS, EventLoop};
 use crate::broker::ConnId;
@@ -147,7 +148,8 @@ impl EventLoop {
             return true;
         }
         let (listener, peer) = (self.slots.settings(conn.listener), conn.endpoint.peer());
-        let arrival = Arrival { now, listener, config: &self.config, peer };
+        let is_client = conn.listener != BRIDGES;
+        let arrival = Arrival { now, listener, config: &self.config, peer, is_client };
         let learned = transport.read(input, arrival, plain, &mut self.buffers);
         if transport.is_needless() {
             conn.transport = None;
@@ -220,6 +222,8 @@ impl EventLoop {
         if let Some(id) = id.sn() {
             return self.close_sn(now, id, reason);
         }
+        let cut = self.conns.get(id.0).and_then(|conn| conn.cut_short(reason));
+        let reason = cut.as_ref().unwrap_or(reason);
         let Some(spoke) = self.with_endpoint(now, id, |endpoint, turn| endpoint.close(turn, reason)) else { return };
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         let transport = conn.transport.as_ref();
@@ -233,6 +237,7 @@ impl EventLoop {
         }
         let Some(conn) = self.conns.get_mut(id.0) else { return };
         (conn.outbox, conn.transport) = (None, None);
+        let of_bridge = conn.listener == BRIDGES;
         if conn.endpoint.is_client() {
             self.broker.stats.open_sockets = self.broker.stats.open_sockets.saturating_sub(1);
         }
@@ -248,6 +253,9 @@ impl EventLoop {
             }
         } else {
             self.drop_conn(id);
+        }
+        if of_bridge {
+            self.bridge_closed(now, id, reason);
         }
     }
 

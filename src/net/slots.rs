@@ -14,6 +14,9 @@
 use super::tls::ServerTls;
 use crate::config::{Group, Listener, Protocol};
 
+/// The slot of connections that bridges made: it stands for no listener.
+pub(super) const BRIDGES: u16 = u16::MAX;
+
 /// Whether connections come in through a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -60,9 +63,16 @@ pub(super) struct Changes {
 }
 
 /// See the module documentation.
-#[derive(Default)]
 pub(super) struct Slots {
     slots: Vec<Slot>,
+    /// What holds for connections that came in through no listener.
+    none: Listener,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Slots { slots: Vec::new(), none: Listener::new(0, None) }
+    }
 }
 
 /// True when the sockets of one listener are those of the other, so that they can stay open. Whatever else decides where
@@ -91,14 +101,14 @@ impl Slots {
             self.slots[at] = slot;
             return u16::try_from(at).ok();
         }
-        let index = u16::try_from(self.slots.len()).ok()?;
+        let index = u16::try_from(self.slots.len()).ok().filter(|index| *index != BRIDGES)?;
         self.slots.push(slot);
         Some(index)
     }
 
-    /// The settings of a slot that is in use.
+    /// The settings of a slot that is in use, or of none.
     pub(super) fn settings(&self, index: u16) -> &Listener {
-        &self.slots[usize::from(index)].settings
+        self.slots.get(usize::from(index)).map_or(&self.none, |slot| &slot.settings)
     }
 
     /// TLS of a slot whose listener speaks it.
@@ -119,7 +129,7 @@ impl Slots {
 
     /// True when the listener is gone.
     pub(super) fn is_closed(&self, index: u16) -> bool {
-        self.slots.get(usize::from(index)).is_none_or(|slot| slot.state == State::Closed)
+        index != BRIDGES && self.slots.get(usize::from(index)).is_none_or(|slot| slot.state == State::Closed)
     }
 
     /// Connections of a listener, those with a former mount point included.

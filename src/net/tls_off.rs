@@ -111,3 +111,30 @@ impl TlsStream {
         match *self {}
     }
 }
+
+/// TLS towards other brokers, for builds with bridges.
+#[allow(dead_code)]
+pub(super) mod client {
+    use super::{TlsError, TlsLoadError, TlsStream};
+    use crate::config::bridge::Tls;
+
+    /// TLS of one bridge.
+    #[derive(Clone, Debug)]
+    pub(crate) enum ClientTls {}
+
+    /// What [`ClientTls::load`] gives.
+    pub(crate) struct LoadedClientTls {
+        pub(crate) tls: ClientTls,
+        pub(crate) notes: Vec<String>,
+    }
+
+    impl ClientTls {
+        pub(crate) fn load(_: &Tls) -> Result<LoadedClientTls, TlsLoadError> {
+            Err(TlsLoadError)
+        }
+
+        pub(crate) fn connect(&self, _: &str) -> Result<TlsStream, TlsError> {
+            match *self {}
+        }
+    }
+}

@@ -75,6 +75,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) config: &'a Config,
     /// The address as it is known so far.
     pub(crate) peer: Peer,
+    /// It came in through a listener.
+    pub(crate) is_client: bool,
 }
 
 /// What the stages found out about the client.
@@ -104,12 +106,18 @@ impl Transport {
     pub(crate) fn new(listener: &Listener, tls: Option<&ServerTls>) -> Result<Option<Box<Transport>>, CloseReason> {
         let tls = tls.map(ServerTls::accept).transpose().map_err(|error| CloseReason::Tls(error.to_string().into()))?;
         let ws = if listener.protocol == Protocol::Websockets { WebSocket::new() } else { None };
-        let mut this = Transport { stage: Stage::Open, tls: tls.map(Box::new), ws, is_noted: false, ended: None };
-        this.stage = match listener.proxy_protocol {
-            Some(_) => Stage::ProxyHeader(Vec::new()),
-            None => this.after_header(),
-        };
+        let mut this = Transport::begin(tls, ws);
+        if listener.proxy_protocol.is_some() {
+            this.stage = Stage::ProxyHeader(Vec::new());
+        }
         Ok((this.stage != Stage::Open).then(|| Box::new(this)))
+    }
+
+    /// The stages that these make, from the first on.
+    pub(crate) fn begin(tls: Option<TlsStream>, ws: Option<Box<WebSocket>>) -> Transport {
+        let mut this = Transport { stage: Stage::Open, tls: tls.map(Box::new), ws, is_noted: false, ended: None };
+        this.stage = this.after_header();
+        this
     }
 
     fn after_header(&self) -> Stage {
@@ -199,7 +207,10 @@ impl Transport {
         }
         match read {
             Err(error) => {
-                crate::notice!("Client connection from {peer} failed: {error}.");
+                // A bridge says itself that it could not connect.
+                if arrival.is_client {
+                    crate::notice!("Client connection from {peer} failed: {error}.");
+                }
                 self.end(CloseReason::Tls(error.to_string().into()));
             }
             Ok(()) if is_finished => self.end(CloseReason::ClosedByClient),

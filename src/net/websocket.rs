@@ -41,7 +41,7 @@ impl WebSocket {
         learned: &mut Learned,
         plain: &mut Vec<u8>,
     ) -> Result<(), CloseReason> {
-        let Arrival { now, listener, config, peer } = arrival;
+        let Arrival { now, listener, config, peer, is_client: _ } = arrival;
         let max_head = match config.global.packet_buffer_size {
             0 => MAX_HEAD,
             size => size.into(),

@@ -7,6 +7,7 @@ pub mod beneath;
 pub mod clock;
 pub mod daemon;
 pub mod errors;
+pub mod hostname;
 pub mod interfaces;
 pub mod limits;
 pub mod local_time;

@@ -3,7 +3,9 @@
 
 use std::fmt;
 
+use super::client::Fault;
 use crate::broker::SessionId;
+use crate::wire::connect::ConnackForm;
 use crate::wire::{DecodeError, ReasonCode};
 
 /// Why a connection ends.
@@ -78,6 +80,26 @@ pub enum CloseReason {
     BadFrame,
     /// The broker stops.
     Shutdown,
+    /// A bridge: the other broker breaks a rule, or is silent.
+    Server(Fault),
+    /// A bridge: CONNACK says no.
+    RefusedByServer(ConnackForm),
+    /// A bridge: the other broker sent DISCONNECT.
+    ServerDisconnect(ReasonCode),
+    /// A bridge: the other broker has no room for a message, which is kept.
+    PeerIsFull,
+    /// A bridge with `start_type lazy` had nothing to say for `idle_timeout`.
+    BridgeIdle,
+    /// A bridge cannot have its session.
+    BridgeNoRoom,
+    /// A bridge ends, or begins anew, for this reason of ours.
+    BridgeEnded(&'static str),
+}
+
+impl From<Fault> for CloseReason {
+    fn from(fault: Fault) -> CloseReason {
+        CloseReason::Server(fault)
+    }
 }
 
 /// Why a CONNECT is refused.
@@ -126,6 +148,10 @@ impl CloseReason {
             R::Tls(_) | R::BadProxyHeader | R::HealthCheck | R::BadUpgrade | R::WrongOrigin | R::BadFrame => {
                 return None;
             }
+            R::RefusedByServer(_) | R::ServerDisconnect(_) => return None,
+            R::Server(fault) => return fault.code(),
+            R::BridgeIdle | R::BridgeEnded(_) => ReasonCode::SUCCESS,
+            R::BridgeNoRoom | R::PeerIsFull => ReasonCode::UNSPECIFIED,
             R::Timeout => ReasonCode::KEEP_ALIVE_TIMEOUT,
             R::Stalled => ReasonCode::MALFORMED_PACKET,
             R::Decode(error) => return error.reason(),
@@ -186,6 +212,14 @@ impl fmt::Display for CloseReason {
             R::WrongOrigin => f.write_str("non-matching http origin."),
             R::BadFrame => f.write_str("Protocol error."),
             R::Shutdown => f.write_str("broker is shutting down."),
+            R::Server(fault) => write!(f, "{fault}."),
+            R::RefusedByServer(ConnackForm::V3(code)) => write!(f, "refused by the other broker (code {code})."),
+            R::RefusedByServer(ConnackForm::V5(code)) => write!(f, "refused by the other broker ({code})."),
+            R::ServerDisconnect(code) => write!(f, "the other broker ended the connection ({code})."),
+            R::PeerIsFull => f.write_str("the other broker has no room for a message."),
+            R::BridgeIdle => f.write_str("idle."),
+            R::BridgeNoRoom => f.write_str("no room for another session."),
+            R::BridgeEnded(why) => write!(f, "{why}."),
             R::Refused { refusal, .. } => f.write_str(match refusal {
                 Refusal::NotAuthorised => "not authorised.",
                 Refusal::DisallowedFeature => DISALLOWED,

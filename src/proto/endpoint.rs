@@ -3,7 +3,7 @@
 #[cfg(feature = "metrics")]
 use super::metrics::Metrics;
 use super::peer::Connection;
-use super::{CloseReason, Flow, Peer, Server, Turn};
+use super::{Bridge, CloseReason, Flow, Peer, Server, Turn};
 use crate::broker::SessionId;
 use crate::broker::auth::Identity;
 use crate::broker::auth::login::Verdict;
@@ -17,6 +17,8 @@ pub enum Endpoint {
     /// Whoever watches the broker. Boxed: there are few, and every connection has the size of the largest.
     #[cfg(feature = "metrics")]
     Metrics(Box<Metrics>),
+    /// Another broker, to which we are the client. In a build without bridges there is none.
+    Bridge(Box<Bridge>),
 }
 
 /// What a flush left behind.
@@ -35,6 +37,29 @@ pub enum Flushed {
 pub struct LoopFigures {
     /// Port and open connections of each listener; those on different addresses of one port follow on their own.
     pub listeners: Vec<(u16, u32)>,
+    /// The bridges, in the order of the configuration.
+    pub bridges: Vec<BridgeFigures>,
+}
+
+/// What an operator sees of a bridge.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BridgeFigures {
+    /// The name of the bridge.
+    pub name: String,
+    /// Where its link stands: `live`, or another word.
+    pub state: &'static str,
+    /// Messages that wait for the other broker, in flight included.
+    pub queued: u64,
+    /// Publishes that were sent.
+    pub sent: u64,
+    /// Publishes that came.
+    pub received: u64,
+    /// Connections after the first.
+    pub reconnects: u64,
+    /// Messages that were set aside or refused.
+    pub set_aside: u64,
+    /// Why the last connection, or attempt, failed; empty when none has.
+    pub last_error: String,
 }
 
 impl Endpoint {
@@ -52,10 +77,10 @@ impl Endpoint {
         }
     }
 
-    /// Whether the peer is an MQTT client: only those stand in the counters.
+    /// Whether it speaks MQTT: only those stand in the counters.
     #[must_use]
     pub fn is_client(&self) -> bool {
-        matches!(self, Endpoint::Mqtt(_))
+        matches!(self, Endpoint::Mqtt(_) | Endpoint::Bridge(_))
     }
 
     /// Where the peer is.
@@ -63,6 +88,7 @@ impl Endpoint {
     pub fn peer(&self) -> Peer {
         match self {
             Endpoint::Mqtt(server) => server.peer(),
+            Endpoint::Bridge(bridge) => bridge.peer(),
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(metrics) => metrics.peer(),
         }
@@ -72,6 +98,8 @@ impl Endpoint {
     pub fn set_peer(&mut self, peer: Peer) {
         match self {
             Endpoint::Mqtt(server) => server.set_peer(peer),
+            // No proxy speaks for a broker that we connected to.
+            Endpoint::Bridge(_) => {}
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(metrics) => metrics.set_peer(peer),
         }
@@ -81,8 +109,17 @@ impl Endpoint {
     pub fn set_identity(&mut self, identity: Option<Identity>) {
         match self {
             Endpoint::Mqtt(server) => server.set_identity(identity),
+            Endpoint::Bridge(_) => drop(identity),
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(_) => drop(identity),
+        }
+    }
+
+    /// The bridge, if it is one.
+    pub fn bridge(&mut self) -> Option<&mut Bridge> {
+        match self {
+            Endpoint::Bridge(bridge) => Some(bridge),
+            _ => None,
         }
     }
 
@@ -91,6 +128,7 @@ impl Endpoint {
     pub fn session(&self) -> Option<SessionId> {
         match self {
             Endpoint::Mqtt(server) => server.session(),
+            Endpoint::Bridge(bridge) => bridge.session(),
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(_) => None,
         }
@@ -101,6 +139,7 @@ impl Endpoint {
     pub fn connection(&self, listener_port: u16, waiting_bytes: usize) -> Option<Connection> {
         match self {
             Endpoint::Mqtt(server) => Some(server.connection(listener_port, waiting_bytes)),
+            Endpoint::Bridge(bridge) => Some(bridge.connection(waiting_bytes)),
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(_) => None,
         }
@@ -111,6 +150,7 @@ impl Endpoint {
     pub fn deadline(&self) -> Option<u64> {
         match self {
             Endpoint::Mqtt(server) => server.deadline(),
+            Endpoint::Bridge(bridge) => bridge.deadline(),
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(metrics) => Some(metrics.deadline()),
         }
@@ -120,7 +160,7 @@ impl Endpoint {
     #[must_use]
     pub fn is_answering(&self) -> bool {
         match self {
-            Endpoint::Mqtt(_) => false,
+            Endpoint::Mqtt(_) | Endpoint::Bridge(_) => false,
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(metrics) => metrics.is_answering(),
         }
@@ -131,6 +171,7 @@ impl Endpoint {
     pub fn on_login(&mut self, turn: &mut Turn<'_>, verdict: Verdict) -> Flow {
         match self {
             Endpoint::Mqtt(server) => server.on_login(turn, verdict),
+            Endpoint::Bridge(_) => Flow::Continue,
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(_) => {
                 let _nothing_asked = (turn, verdict);
@@ -143,6 +184,7 @@ impl Endpoint {
     pub fn on_bytes(&mut self, turn: &mut Turn<'_>, input: &[u8]) -> Flow {
         match self {
             Endpoint::Mqtt(server) => server.on_bytes(turn, input),
+            Endpoint::Bridge(bridge) => bridge.on_bytes(turn, input),
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(metrics) => metrics.on_bytes(turn, input),
         }
@@ -152,7 +194,7 @@ impl Endpoint {
     /// are up to date.
     pub fn report(&mut self, turn: &mut Turn<'_>, figures: &LoopFigures) {
         match self {
-            Endpoint::Mqtt(_) => {
+            Endpoint::Mqtt(_) | Endpoint::Bridge(_) => {
                 let _nothing_asked = (turn, figures);
             }
             #[cfg(feature = "metrics")]
@@ -170,6 +212,7 @@ impl Endpoint {
                     Flushed::Enough
                 }
             }
+            Endpoint::Bridge(bridge) => bridge.flush(turn),
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(metrics) => metrics.flush(),
         }
@@ -179,6 +222,7 @@ impl Endpoint {
     pub fn on_timer(&mut self, turn: &mut Turn<'_>) -> Flow {
         match self {
             Endpoint::Mqtt(server) => server.on_timer(turn),
+            Endpoint::Bridge(bridge) => bridge.on_timer(turn),
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(metrics) => metrics.on_timer(turn),
         }
@@ -191,6 +235,7 @@ impl Endpoint {
                 server.close(turn, reason);
                 !turn.out.is_empty()
             }
+            Endpoint::Bridge(bridge) => bridge.close(turn, reason),
             #[cfg(feature = "metrics")]
             Endpoint::Metrics(metrics) => metrics.close(turn, reason),
         }

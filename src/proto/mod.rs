@@ -1,14 +1,16 @@
 //! Protocol endpoints: they translate between packets and the verbs of the core, one for each connection. Sans-io: bytes
 //! and time come in, bytes and decisions go out.
 
+#[cfg_attr(not(feature = "bridge"), path = "bridge_off.rs")]
+pub mod bridge;
+pub mod client;
 pub mod close;
 pub mod conformance;
-#[cfg(feature = "control")]
+#[cfg_attr(not(feature = "control"), path = "control_off.rs")]
 pub mod control;
-#[cfg(not(feature = "control"))]
-#[path = "control_off.rs"]
-pub mod control;
+mod deferred;
 pub mod endpoint;
+mod fitting;
 #[cfg(any(feature = "metrics", feature = "websockets"))]
 pub mod http;
 #[cfg(feature = "metrics")]
@@ -16,10 +18,7 @@ pub mod metrics;
 pub mod mount;
 pub mod outbox;
 pub mod peer;
-#[cfg(feature = "proxy")]
-pub mod proxy;
-#[cfg(not(feature = "proxy"))]
-#[path = "proxy_off.rs"]
+#[cfg_attr(not(feature = "proxy"), path = "proxy_off.rs")]
 pub mod proxy;
 pub mod server;
 #[cfg(feature = "mqttsn")]
@@ -27,12 +26,14 @@ pub mod sn;
 #[cfg(feature = "websockets")]
 pub mod ws;
 
+pub use bridge::Bridge;
 pub use close::CloseReason;
-pub use endpoint::{Endpoint, Flushed, LoopFigures};
+pub use endpoint::{BridgeFigures, Endpoint, Flushed, LoopFigures};
 pub use outbox::Outbox;
 pub use peer::Peer;
 pub use server::Server;
 
+use crate::broker::message::Msg;
 use crate::broker::{Broker, ConnId};
 use crate::config::{Config, Listener};
 use crate::timer::Now;
@@ -60,6 +61,13 @@ impl Turn<'_> {
     #[must_use]
     pub fn strict(&self) -> bool {
         self.config.global.strict_conformance
+    }
+
+    /// What is left of the message expiry, to be sent on. C Mosquitto takes 0 for none, so in the last second it is 1,
+    /// unless the letter counts [MQTT-3.3.2-6].
+    #[must_use]
+    pub fn expiry_left(&self, msg: &Msg) -> Option<u32> {
+        if self.strict() { msg.exact_expiry_left_s(self.now) } else { msg.expiry_left_s(self.now) }
     }
 
     /// Takes `work` from the budget.

@@ -25,9 +25,10 @@ use self::exchange::Reauthentication;
 use self::login::Pending;
 use self::strict::Announcement;
 use self::subscribe::{Progress, Unfinished};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
+use super::deferred::Deferrals;
 use super::peer::Connection;
 use super::{CloseReason, Flow, Peer, Turn, conformance};
 use crate::broker::auth::Identity;
@@ -89,7 +90,7 @@ struct Extra {
     /// Topic aliases the broker has set, by topic as it goes out.
     aliases_out: BTreeMap<Box<str>, u16>,
     /// Acknowledgements that wait until what they promise is on disk, in order.
-    deferred: VecDeque<Deferred>,
+    deferred: Deferrals,
     /// QoS 2 messages of this connection that have no PUBCOMP yet, counted only with `strict_conformance`.
     open_qos2: BTreeSet<u16>,
     /// What the log says of the new client, while it waits for the end of the connection whose session it took.
@@ -100,12 +101,6 @@ struct Extra {
     identity: Option<Identity>,
     /// A packet with more filters than one turn may handle.
     unfinished: Option<Box<Unfinished>>,
-}
-
-/// An encoded acknowledgement and the change it waits for.
-struct Deferred {
-    seq: ChangeSeq,
-    bytes: Vec<u8>,
 }
 
 /// The result of handling one packet.
@@ -437,8 +432,7 @@ impl Server {
 
     /// True if an acknowledgement of this type waits for storage.
     fn waits(&self, packet: PacketType) -> bool {
-        let first = packet.first_byte();
-        self.extra.as_ref().is_some_and(|extra| extra.deferred.iter().any(|d| d.bytes.first() == Some(&first)))
+        self.extra.as_ref().is_some_and(|extra| extra.deferred.holds(packet.first_byte()))
     }
 
     fn extra(&mut self) -> &mut Extra {
@@ -458,8 +452,8 @@ impl Server {
 
     /// Sends a reply when the change is on disk and those before it have left.
     fn send_after(&mut self, turn: &mut Turn<'_>, seq: ChangeSeq, encode: impl FnOnce(&mut Vec<u8>, ProtocolVersion)) {
-        let waiting = self.extra.as_ref().is_some_and(|extra| !extra.deferred.is_empty());
-        if !waiting && turn.broker.is_synced(seq) {
+        let nothing = Deferrals::default();
+        if self.extra.as_ref().map_or(&nothing, |extra| &extra.deferred).may_pass(turn, seq) {
             return self.write(turn, encode);
         }
         let mut bytes = Vec::new();
@@ -467,11 +461,7 @@ impl Server {
         if self.is_unsendable(turn, bytes.len()) {
             return;
         }
-        turn.out.owe(bytes.len());
-        self.extra().deferred.push_back(Deferred { seq, bytes });
-        if !waiting {
-            turn.broker.wait_for_sync(seq, turn.conn);
-        }
+        self.extra().deferred.wait(turn, seq, bytes);
     }
 
     fn write(&mut self, turn: &mut Turn<'_>, encode: impl FnOnce(&mut Vec<u8>, ProtocolVersion)) {

@@ -86,7 +86,7 @@ pub struct Publish<'a> {
     pub qos: QoS,
     /// The retain flag.
     pub retain: bool,
-    /// A valid topic name; empty if there is an alias.
+    /// A valid topic name; empty if there is an alias. That of a server may be deeper than [`topic::MAX_SLASHES`].
     pub topic: &'a str,
     /// The packet identifier, exactly if the QoS is not 0.
     pub packet_id: Option<PacketId>,
@@ -157,6 +157,8 @@ pub fn decode<'a>(version: ProtocolVersion, role: Role, first: u8, body: &'a [u8
     }
     match topic::check_name(topic) {
         Err(TopicError::Empty) if found.topic_alias.is_some() => {}
+        // No fault of a server, which may have no such limit: to close would bring the message again, for ever.
+        Err(TopicError::TooDeep) if role == Role::FromServer => {}
         other => other.map_err(DecodeError::PublishTopic)?,
     }
     found.payload = r.rest();
@@ -306,6 +308,16 @@ mod tests {
     fn an_empty_topic_needs_an_alias() {
         let got = from_client(V5, 0x30, &[0, 0, 3, 0x23, 0, 7, 9]).unwrap();
         assert_eq!((got.topic, got.topic_alias, got.payload), ("", Some(7), &[9][..]));
+    }
+
+    #[test]
+    fn a_topic_of_a_server_may_be_deeper_than_ours() {
+        let name = "/".repeat(topic::MAX_SLASHES + 1);
+        let body = [&[0, 201][..], name.as_bytes(), b"x"].concat();
+        let error = DecodeError::PublishTopic(TopicError::TooDeep);
+        assert_eq!(from_client(ProtocolVersion::V311, 0x30, &body).unwrap_err(), error);
+        let got = decode(ProtocolVersion::V311, Role::FromServer, 0x30, &body).unwrap();
+        assert_eq!((got.topic, got.payload), (&name[..], &b"x"[..]));
     }
 
     #[test]

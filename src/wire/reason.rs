@@ -1,5 +1,7 @@
 //! Reason codes of MQTT 5 and their mapping to the return codes of MQTT 3.
 
+use core::fmt;
+
 /// A reason code byte [MQTT 2.4]. A newtype, not an enum: a peer may send any value and the log shows it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
 pub struct ReasonCode(pub u8);
@@ -97,6 +99,58 @@ codes! {
     SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED = 0xA1;
     /// Wildcard subscriptions not supported.
     WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED = 0xA2;
+}
+
+/// The name that the specification gives it [MQTT 2.4].
+impl fmt::Display for ReasonCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            ReasonCode::SUCCESS => "Success",
+            ReasonCode::GRANTED_QOS_1 => "Granted QoS 1",
+            ReasonCode::GRANTED_QOS_2 => "Granted QoS 2",
+            ReasonCode::DISCONNECT_WITH_WILL => "Disconnect with will message",
+            ReasonCode::NO_MATCHING_SUBSCRIBERS => "No matching subscribers",
+            ReasonCode::NO_SUBSCRIPTION_EXISTED => "No subscription existed",
+            ReasonCode::CONTINUE_AUTHENTICATION => "Continue authentication",
+            ReasonCode::REAUTHENTICATE => "Re-authenticate",
+            ReasonCode::UNSPECIFIED => "Unspecified error",
+            ReasonCode::MALFORMED_PACKET => "Malformed packet",
+            ReasonCode::PROTOCOL_ERROR => "Protocol error",
+            ReasonCode::IMPLEMENTATION_SPECIFIC => "Implementation specific error",
+            ReasonCode::UNSUPPORTED_PROTOCOL_VERSION => "Unsupported protocol version",
+            ReasonCode::CLIENT_IDENTIFIER_NOT_VALID => "Client identifier not valid",
+            ReasonCode::BAD_USER_NAME_OR_PASSWORD => "Bad user name or password",
+            ReasonCode::NOT_AUTHORIZED => "Not authorized",
+            ReasonCode::SERVER_UNAVAILABLE => "Server unavailable",
+            ReasonCode::SERVER_BUSY => "Server busy",
+            ReasonCode::BANNED => "Banned",
+            ReasonCode::SERVER_SHUTTING_DOWN => "Server shutting down",
+            ReasonCode::BAD_AUTHENTICATION_METHOD => "Bad authentication method",
+            ReasonCode::KEEP_ALIVE_TIMEOUT => "Keep alive timeout",
+            ReasonCode::SESSION_TAKEN_OVER => "Session taken over",
+            ReasonCode::TOPIC_FILTER_INVALID => "Topic filter invalid",
+            ReasonCode::TOPIC_NAME_INVALID => "Topic name invalid",
+            ReasonCode::PACKET_IDENTIFIER_IN_USE => "Packet identifier in use",
+            ReasonCode::PACKET_IDENTIFIER_NOT_FOUND => "Packet identifier not found",
+            ReasonCode::RECEIVE_MAXIMUM_EXCEEDED => "Receive maximum exceeded",
+            ReasonCode::TOPIC_ALIAS_INVALID => "Topic alias invalid",
+            ReasonCode::PACKET_TOO_LARGE => "Packet too large",
+            ReasonCode::MESSAGE_RATE_TOO_HIGH => "Message rate too high",
+            ReasonCode::QUOTA_EXCEEDED => "Quota exceeded",
+            ReasonCode::ADMINISTRATIVE_ACTION => "Administrative action",
+            ReasonCode::PAYLOAD_FORMAT_INVALID => "Payload format invalid",
+            ReasonCode::RETAIN_NOT_SUPPORTED => "Retain not supported",
+            ReasonCode::QOS_NOT_SUPPORTED => "QoS not supported",
+            ReasonCode::USE_ANOTHER_SERVER => "Use another server",
+            ReasonCode::SERVER_MOVED => "Server moved",
+            ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED => "Shared subscriptions not supported",
+            ReasonCode::CONNECTION_RATE_EXCEEDED => "Connection rate exceeded",
+            ReasonCode::MAXIMUM_CONNECT_TIME => "Maximum connect time",
+            ReasonCode::SUBSCRIPTION_IDENTIFIERS_NOT_SUPPORTED => "Subscription identifiers not supported",
+            ReasonCode::WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED => "Wildcard subscriptions not supported",
+            ReasonCode(other) => return write!(f, "reason code 0x{other:02X}"),
+        })
+    }
 }
 
 impl ReasonCode {

@@ -81,6 +81,12 @@ fn acl() {
     replay("acl", 50_000, bodies::acl);
 }
 
+#[cfg(feature = "bridge")]
+#[test]
+fn bridge() {
+    replay("bridge", 5000, bodies::bridge);
+}
+
 #[test]
 fn config() {
     replay("config", 5000, bodies::config);

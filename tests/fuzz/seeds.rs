@@ -21,6 +21,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("frames", frames),
         ("config", config()),
         ("acl", acl()),
+        ("bridge", bridge()),
         ("metrics", metrics()),
         ("access", access()),
         ("db", db()),
@@ -29,6 +30,28 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("websocket", websocket()),
         ("tls", tls()),
     ]
+}
+
+/// A bridge, the rest of the configuration, and steps: CONNACK, answers, messages both ways, ends.
+fn bridge() -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for config in 0..8 {
+        // Connected; SUBACK and PUBACK; messages out with every QoS and their answers; one in with every QoS.
+        let live = [config, config / 2, 1, 0, 8, 0, 0, 12, 12, 12, 12];
+        let out = [3, 0x00, 1, 3, 0x09, 2, 3, 0x13, 3, 12, 12, 12, 12, 12, 12, 3, 0x29, 5];
+        let incoming = [9, 0x00, 0, 9, 0x09, 1, 9, 0x11, 2, 0x2A, 2, 9, 0x4C, 3, 9, 0x0E, 0x14, 9, 0x0F, 0x24];
+        all.push([&live[..], &out, &incoming, &[0, 2, 9, 1, 1]].concat());
+        // Closed again and again with something outstanding.
+        let again = [3, 0x09, 1, 3, 0x12, 1, 0, 2, 9, 1, 0, 8, 0, 0, 12];
+        all.push([&live[..], &again, &again, &again, &again, &again].concat());
+        // Refused in every way, and limits.
+        for code in [1, 2, 5, 0x84, 0x9A, 0x9B, 0x9B] {
+            all.push([&[config, 3, 1, 0, 8, 0x80, code][..], &[2, 9, 1, 0, 8, 0x7F, 0x15], &out, &incoming].concat());
+        }
+        // Silence, and bytes that are no packets.
+        all.push([&live[..], &[2, 60, 2, 60, 2, 60, 2, 60, 7, 5, 0x20, 0xFF, 0xFF, 0xFF, 0x7F]].concat());
+    }
+    all
 }
 
 /// A choice, a seed, and a script or garbage.

@@ -202,7 +202,7 @@ fn a_broker_says_what_it_starts_and_ends_with_status_0() {
         let mut expected = vec![
             format!("{VERSION} starting"),
             "Using default config.".into(),
-            "Bridge support NOT available.".into(),
+            "Bridge support available.".into(),
             "Starting in local only mode. Connections will only be possible from clients running on this machine."
                 .into(),
             format!("{VERSION} running"),

@@ -1,6 +1,8 @@
 //! Tests from the outside: the built broker, real sockets on loopback, third-party clients.
 
 mod acl;
+#[cfg(feature = "bridge")]
+mod bridge;
 mod broker;
 mod cli;
 mod client;

@@ -17,6 +17,9 @@ pub struct RulesId(pub u16);
 impl RulesId {
     /// The rules of the whole broker.
     pub const GLOBAL: RulesId = RulesId(0);
+    /// The session of a bridge of this broker: no file has a say, what it carries is the operator's choice
+    /// `[conf: topic]`.
+    pub const BRIDGE: RulesId = RulesId(u16::MAX);
 }
 
 /// Who may connect, and what they may do; without a file everything that the other rules leave open.
@@ -73,6 +76,9 @@ impl Access {
         let at = self.sets.iter().skip(1).position(|(other, _)| *other == files).map(|at| at + 1);
         let at = at.unwrap_or(self.sets.len());
         let id = RulesId(u16::try_from(at).ok()?);
+        if id == RulesId::BRIDGE {
+            return None;
+        }
         match self.sets.get_mut(at) {
             Some(set) => *set = (files, rules),
             None => self.sets.push((files, rules)),
@@ -117,6 +123,10 @@ impl Access {
     /// client's. The topic is the whole one, mount point included.
     #[must_use]
     pub fn may(&self, rules: RulesId, who: Who<'_>, topic: &str, right: Right) -> bool {
+        if rules == RulesId::BRIDGE {
+            // Nobody administers this broker from another one, and `$share` is not a topic.
+            return right == Right::Read || !(topic.starts_with("$CONTROL") || topic.starts_with("$share"));
+        }
         if right == Right::Write && !super::may_publish(topic) {
             return false;
         }

@@ -226,6 +226,8 @@ impl Section {
     /// Collects the rules at and below one node. The depth is that of the topic, at most 201 levels.
     fn walk(&self, at: u32, who: Who<'_>, broker_s: bool, mut rest: core::str::Split<'_, char>, found: &mut Lines) {
         let Some(node) = self.nodes.get(at as usize) else { return };
+        #[cfg(test)]
+        tests::VISITS.with(|visits| visits.set(visits.get() + 1));
         // Neither `#` nor anything else but its own text reaches a name that starts with `$`.
         let own_text_only = at == 0 && broker_s;
         if !own_text_only {

@@ -2,7 +2,7 @@
 
 use super::Scope::{Bridge, Global};
 use super::{Kind, OptionRow, file, int, row, text};
-use crate::config::error::Feature::{Bridges, Tls, TlsPsk};
+use crate::config::error::Feature::{Bridges, Ocsp, Tls, TlsPsk};
 use crate::config::store::{bridge, set, short, size};
 
 /// Sorted by name.
@@ -97,8 +97,7 @@ pub(super) const ROWS: &[OptionRow] = &[
     row("bridge_receive_maximum", Bridge, int(1, 65535, "messages", bridge::receive_maximum), "none").needs(Bridges),
     row("bridge_reload_type", Bridge, Kind::Choice(&["lazy", "immediate"], bridge::reload_type), "lazy").needs(Bridges),
     row("bridge_require_ocsp", Bridge, Kind::Bool(|p, v| set(&mut p.bridge().tls.require_ocsp, v)), "false")
-        .needs(Bridges)
-        .needs(Tls),
+        .needs(Ocsp),
     row(
         "bridge_session_expiry_interval",
         Bridge,

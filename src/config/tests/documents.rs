@@ -92,10 +92,21 @@ fn defaults_are_those_of_the_table() {
 fn marks_are_those_of_the_table() {
     // What may be left out of a build is not missing.
     let missing = |feature: Feature| {
-        use Feature::{Acl, ControlApi, Metrics, MqttSn, Persistence, Proxy, SysTree, Tls, UnixSockets, Websockets};
+        use Feature::{
+            Acl, Bridges, ControlApi, Metrics, MqttSn, Persistence, Proxy, SysTree, Tls, UnixSockets, Websockets,
+        };
         !matches!(
             feature,
-            Acl | ControlApi | Metrics | MqttSn | Persistence | Proxy | SysTree | Tls | UnixSockets | Websockets
+            Acl | Bridges
+                | ControlApi
+                | Metrics
+                | MqttSn
+                | Persistence
+                | Proxy
+                | SysTree
+                | Tls
+                | UnixSockets
+                | Websockets
         )
     };
     for (document, entries) in documents() {

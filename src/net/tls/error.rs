@@ -93,14 +93,36 @@ impl std::error::Error for Refused {}
 
 /// Why a connection failed, for the log. The alert that tells the client waits in the stream's output.
 #[derive(Clone, Debug, PartialEq)]
-pub struct TlsError(pub(super) Error);
+pub struct TlsError {
+    pub(super) error: Error,
+    /// Whom we speak with.
+    pub(super) peer: TlsPeer,
+}
+
+/// Whom a connection is with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TlsPeer {
+    /// A client of one of our listeners.
+    Client,
+    /// Another broker, to which we are the client.
+    Server,
+}
+
+impl fmt::Display for TlsPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            TlsPeer::Client => "client",
+            TlsPeer::Server => "other broker",
+        })
+    }
+}
 
 impl TlsError {
     /// True when the other side is not speaking TLS at all.
     #[must_use]
     pub fn is_not_tls(&self) -> bool {
         matches!(
-            self.0,
+            self.error,
             Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion)
         )
     }
@@ -108,21 +130,23 @@ impl TlsError {
 
 impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Error::AlertReceived(alert) => received(*alert, f),
-            Error::InvalidCertificate(error) => refused(error, f),
-            Error::NoCertificatesPresented => f.write_str("the client sent no certificate"),
-            Error::PeerIncompatible(why) => incompatible(why, f),
+        let peer = self.peer;
+        match &self.error {
+            Error::AlertReceived(alert) => received(*alert, peer, f),
+            Error::InvalidCertificate(error) => refused(error, peer, f),
+            Error::NoCertificatesPresented => write!(f, "the {peer} sent no certificate"),
+            Error::PeerIncompatible(why) => incompatible(why, peer, f),
+            Error::General(text) => f.write_str(text),
             Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
-                f.write_str("the client does not speak TLS")
+                write!(f, "the {peer} does not speak TLS")
             }
             Error::InvalidMessage(what) => write!(f, "malformed TLS message ({what:?})"),
             Error::DecryptError => f.write_str("a TLS record cannot be decrypted"),
             Error::PeerSentOversizedRecord => f.write_str("a TLS record is too large"),
             Error::EncryptError => f.write_str("the keys of the TLS connection are used up"),
-            Error::PeerMisbehaved(what) => write!(f, "the client breaks the rules of TLS ({what:?})"),
+            Error::PeerMisbehaved(what) => write!(f, "the {peer} breaks the rules of TLS ({what:?})"),
             Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
-                f.write_str("the client sent a TLS message that has no place here")
+                write!(f, "the {peer} sent a TLS message that has no place here")
             }
             other => write!(f, "TLS failed: {other}"),
         }
@@ -131,8 +155,8 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// What the client thinks of us.
-fn received(alert: AlertDescription, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// What the peer thinks of us.
+fn received(alert: AlertDescription, peer: TlsPeer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     use AlertDescription as A;
     let (name, words) = match alert {
         A::UnknownCA => ("unknown_ca", "does not trust the authority of this listener's certificate"),
@@ -148,26 +172,37 @@ fn received(alert: AlertDescription, f: &mut fmt::Formatter<'_>) -> fmt::Result 
         A::BadRecordMac => ("bad_record_mac", "could not decrypt a record"),
         A::UserCanceled => ("user_canceled", "gave up"),
         A::InternalError => ("internal_error", "had an internal error, as mosquitto's clients call a wrong host name"),
-        other => return write!(f, "the client ended TLS with the alert {other:?}"),
+        other => return write!(f, "the {peer} ended TLS with the alert {other:?}"),
     };
-    write!(f, "the client {words} (alert {name})")
+    let ours = if peer == TlsPeer::Client { "this listener's" } else { "our" };
+    write!(f, "the {peer} {} (alert {name})", words.replace("this listener's", ours))
 }
 
-/// What we think of the client's certificate.
-fn refused(error: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// What we think of the peer's certificate.
+fn refused(error: &CertificateError, peer: TlsPeer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     use CertificateError as C;
-    f.write_str("client certificate refused: ")?;
+    let authorities = match peer {
+        TlsPeer::Client => "cafile or capath",
+        TlsPeer::Server => "bridge_cafile, bridge_capath or the system",
+    };
+    match peer {
+        TlsPeer::Client => f.write_str("client certificate refused: ")?,
+        TlsPeer::Server => f.write_str("the other broker's certificate is refused: ")?,
+    }
     match error {
         C::Expired | C::ExpiredContext { .. } => f.write_str("it or one of its authorities has expired"),
         C::NotValidYet | C::NotValidYetContext { .. } => f.write_str("it or one of its authorities is not valid yet"),
         C::Revoked => f.write_str("it is revoked"),
-        C::UnknownIssuer => f.write_str("it comes from no authority in cafile or capath"),
+        C::UnknownIssuer => write!(f, "it comes from no authority in {authorities}"),
+        C::NotValidForName => f.write_str("it has not the name of the address that was connected to"),
         C::UnknownRevocationStatus => f.write_str("crlfile has no usable list of its authority"),
         C::ExpiredRevocationList | C::ExpiredRevocationListContext { .. } => {
             f.write_str("the list of its authority in crlfile is out of date")
         }
         C::BadSignature => f.write_str("a signature is wrong"),
-        C::InvalidPurpose | C::InvalidPurposeContext { .. } => f.write_str("it is not meant for clients"),
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => {
+            write!(f, "it is not meant for {}", if peer == TlsPeer::Client { "clients" } else { "servers" })
+        }
         C::BadEncoding => f.write_str("it cannot be read"),
         C::UnhandledCriticalExtension => f.write_str("it has a critical extension that is not known"),
         C::UnsupportedSignatureAlgorithmContext { .. } | C::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
@@ -180,17 +215,17 @@ fn refused(error: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     }
 }
 
-fn incompatible(why: &PeerIncompatible, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn incompatible(why: &PeerIncompatible, peer: TlsPeer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     use PeerIncompatible as P;
     match why {
-        P::NoCipherSuitesInCommon => f.write_str("no cipher in common with the client"),
-        P::NoKxGroupsInCommon => f.write_str("no elliptic curve in common with the client"),
-        P::NoSignatureSchemesInCommon => f.write_str("no kind of signature in common with the client"),
+        P::NoCipherSuitesInCommon => write!(f, "no cipher in common with the {peer}"),
+        P::NoKxGroupsInCommon => write!(f, "no elliptic curve in common with the {peer}"),
+        P::NoSignatureSchemesInCommon => write!(f, "no kind of signature in common with the {peer}"),
         P::Tls12NotOffered | P::Tls12NotOfferedOrEnabled | P::SupportedVersionsExtensionRequired => {
-            f.write_str("no TLS version in common with the client")
+            write!(f, "no TLS version in common with the {peer}")
         }
         // Every client of TLS 1.2 says which signatures it knows.
-        P::SignatureAlgorithmsExtensionRequired => f.write_str("the client speaks only TLS 1.1 or older"),
-        other => write!(f, "the client's TLS does not fit ({other:?})"),
+        P::SignatureAlgorithmsExtensionRequired => write!(f, "the {peer} speaks only TLS 1.1 or older"),
+        other => write!(f, "the {peer}'s TLS does not fit ({other:?})"),
     }
 }

@@ -9,10 +9,11 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SigningKey};
+use webpki::KeyUsage;
 
 use super::TlsOptions;
 use super::error::TlsLoadError;
-use super::verify::ClientVerifier;
+use super::verify::Verifier;
 use super::x509::Certificate;
 
 /// Files of `capath` larger than this are no certificates.
@@ -27,11 +28,11 @@ pub(super) struct Own {
     pub(super) not_after: u64,
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| words(&error))
 }
 
@@ -41,7 +42,7 @@ fn words(error: &io::Error) -> String {
 }
 
 /// Every certificate of a file in PEM.
-fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let all: Vec<_> = CertificateDer::pem_slice_iter(bytes)
         .collect::<Result<_, _>>()
         .map_err(|error| format!("the file is no valid PEM ({error})."))?;
@@ -162,9 +163,9 @@ pub(super) fn client_verifier(
     authorities: &[CertificateDer<'static>],
     provider: &CryptoProvider,
     notes: &mut Vec<String>,
-) -> Result<ClientVerifier, TlsLoadError> {
+) -> Result<Verifier, TlsLoadError> {
     let algorithms = provider.signature_verification_algorithms;
-    let mut verifier = ClientVerifier::new(algorithms, options.disable_client_cert_date_checks);
+    let mut verifier = Verifier::new(KeyUsage::client_auth(), algorithms, options.disable_client_cert_date_checks);
     let mut used = 0;
     for der in authorities {
         used += usize::from(verifier.trust(der));

@@ -1,4 +1,4 @@
-//! TLS for listeners: the only place that knows `rustls`. It reads the files of the configuration, checks client
+//! TLS for listeners and bridges: the only place that knows `rustls`. It reads the files of the configuration, checks client
 //! certificates, and gives each connection a [`TlsStream`]; it must not touch sockets.
 //!
 //! [`ServerTls::load`] makes all of a listener's TLS at once, so a reload is: load again, and put the new one in the place
@@ -7,6 +7,7 @@
 //! nothing is selected, as in C Mosquitto: a listener speaks one protocol.
 
 mod ciphers;
+pub mod client;
 mod error;
 mod keylog;
 mod load;

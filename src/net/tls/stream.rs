@@ -9,13 +9,15 @@ use std::fmt;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::ServerName;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
-use rustls::{Error, InvalidMessage, ServerConfig};
+use rustls::{ClientConfig, CommonState, Error, InvalidMessage, ServerConfig};
 
-use super::error::TlsError;
+use super::error::{TlsError, TlsPeer};
 use super::{ciphers, names};
 
 /// Head of a record: type, version, length.
@@ -40,9 +42,72 @@ enum Side {
     Ended,
 }
 
-/// A TLS connection from a client.
+/// What the library has for either end of a connection.
+trait Process {
+    type Data;
+
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+
+    fn has_output(&self) -> bool;
+}
+
+impl Process for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, ServerConnectionData> {
+        self.process_tls_records(input)
+    }
+
+    fn has_output(&self) -> bool {
+        self.wants_write()
+    }
+}
+
+impl Process for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn process<'c, 'i>(&'c mut self, input: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, ClientConnectionData> {
+        self.process_tls_records(input)
+    }
+
+    fn has_output(&self) -> bool {
+        self.wants_write()
+    }
+}
+
+/// Which end of the connection is ours.
+enum Connection {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+impl Connection {
+    fn common(&self) -> &CommonState {
+        match self {
+            Connection::Server(connection) => connection,
+            Connection::Client(connection) => connection,
+        }
+    }
+
+    fn run(&mut self, buffer: &mut [u8], output: &mut Vec<u8>, plain: &mut Vec<u8>) -> Result<Ran, Error> {
+        match self {
+            Connection::Server(connection) => run(connection, buffer, output, plain),
+            Connection::Client(connection) => run(connection, buffer, output, plain),
+        }
+    }
+
+    /// Encrypts `plain`, or says `close_notify`.
+    fn send(&mut self, kept: &mut [u8], output: &mut Vec<u8>, room: usize, plain: Option<&[u8]>) -> Result<(), Error> {
+        match self {
+            Connection::Server(connection) => send(connection, kept, output, room, plain),
+            Connection::Client(connection) => send(connection, kept, output, room, plain),
+        }
+    }
+}
+
+/// A TLS connection, from a client or to a server.
 pub struct TlsStream {
-    connection: UnbufferedServerConnection,
+    connection: Connection,
     /// Ciphertext that waits for its rest: whole records of an unfinished handshake message, then an unfinished record.
     kept: Vec<u8>,
     /// Bytes of `kept` that are whole records.
@@ -57,15 +122,38 @@ pub struct TlsStream {
 
 impl TlsStream {
     pub(super) fn new(config: Arc<ServerConfig>) -> Result<TlsStream, TlsError> {
-        Ok(TlsStream {
-            connection: UnbufferedServerConnection::new(config).map_err(TlsError)?,
+        UnbufferedServerConnection::new(config)
+            .map(|server| TlsStream::of(Connection::Server(server)))
+            .map_err(|error| TlsError { error, peer: TlsPeer::Client })
+    }
+
+    /// A connection to a server, whose first message waits in the output.
+    pub(super) fn to_server(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<TlsStream, TlsError> {
+        let of_server = |error| TlsError { error, peer: TlsPeer::Server };
+        let client = UnbufferedClientConnection::new(config, name).map_err(of_server)?;
+        let mut this = TlsStream::of(Connection::Client(client));
+        this.connection.run(&mut [], &mut this.output, &mut Vec::new()).map_err(of_server)?;
+        Ok(this)
+    }
+
+    fn of(connection: Connection) -> TlsStream {
+        TlsStream {
+            connection,
             kept: Vec::new(),
             whole: 0,
             output: Vec::new(),
             sent: 0,
             reading: Side::Open,
             writing: Side::Open,
-        })
+        }
+    }
+
+    fn error(&self, error: Error) -> TlsError {
+        let peer = match self.connection {
+            Connection::Server(_) => TlsPeer::Client,
+            Connection::Client(_) => TlsPeer::Server,
+        };
+        TlsError { error, peer }
     }
 
     /// Takes what came from the socket, decrypting it in place, and appends the plaintext to `plain`: at most as many bytes,
@@ -122,7 +210,7 @@ impl TlsStream {
             return Ok(());
         }
         self.end();
-        Err(TlsError(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)))
+        Err(self.error(Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge)))
     }
 
     fn end(&mut self) {
@@ -135,7 +223,7 @@ impl TlsStream {
     /// Runs the library over `input`, or over what is kept, until it wants more. Returns how many bytes it is done with.
     fn process(&mut self, input: Option<&mut [u8]>, plain: &mut Vec<u8>) -> Result<usize, TlsError> {
         let buffer = input.unwrap_or(&mut self.kept);
-        match run(&mut self.connection, buffer, &mut self.output, plain) {
+        match self.connection.run(buffer, &mut self.output, plain) {
             Ok(ran) => {
                 if ran.peer_closed {
                     self.reading = Side::Ended;
@@ -144,7 +232,7 @@ impl TlsStream {
             }
             Err(error) => {
                 self.end();
-                Err(TlsError(error))
+                Err(self.error(error))
             }
         }
     }
@@ -177,12 +265,9 @@ impl TlsStream {
             return Ok(0);
         }
         let room = plain.len() + RECORD_ROOM;
-        send(&mut self.connection, &mut self.kept, &mut self.output, room, |traffic, room| {
-            traffic.encrypt(plain, room)
-        })
-        .map_err(|error| {
+        self.connection.send(&mut self.kept, &mut self.output, room, Some(plain)).map_err(|error| {
             self.end();
-            TlsError(error)
+            self.error(error)
         })?;
         Ok(plain.len())
     }
@@ -191,10 +276,7 @@ impl TlsStream {
     /// ends without.
     pub fn close(&mut self) {
         if self.writing == Side::Open && !self.is_handshaking() {
-            let _only_politeness =
-                send(&mut self.connection, &mut self.kept, &mut self.output, CLOSE_ROOM, |traffic, room| {
-                    traffic.queue_close_notify(room)
-                });
+            let _only_politeness = self.connection.send(&mut self.kept, &mut self.output, CLOSE_ROOM, None);
         }
         // Reading on is of no use, and the library minds errors after the end.
         self.end();
@@ -218,7 +300,7 @@ impl TlsStream {
     /// True until both sides have proved who they are.
     #[must_use]
     pub fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking()
+        self.connection.common().is_handshaking()
     }
 
     /// True when nothing is read any more: one side said `close_notify`, or the connection failed. The end of the stream
@@ -232,15 +314,15 @@ impl TlsStream {
     /// handshake.
     #[must_use]
     pub fn negotiated(&self) -> Option<(&'static str, &'static str)> {
-        let version = self.connection.protocol_version().map(ciphers::version)?;
-        let cipher = self.connection.negotiated_cipher_suite().map(ciphers::name)?;
+        let version = self.connection.common().protocol_version().map(ciphers::version)?;
+        let cipher = self.connection.common().negotiated_cipher_suite().map(ciphers::name)?;
         (!self.is_handshaking()).then_some((version, cipher))
     }
 
-    /// The client's certificate in DER, if it had to show one.
+    /// The peer's certificate in DER, if it had to show one.
     #[must_use]
     pub fn peer_certificate(&self) -> Option<&[u8]> {
-        Some(self.connection.peer_certificates()?.first()?.as_ref())
+        Some(self.connection.common().peer_certificates()?.first()?.as_ref())
     }
 
     /// The first common name of the client's certificate `[conf: use_identity_as_username]`. `None` without certificate or
@@ -300,8 +382,8 @@ struct Ran {
 
 /// Runs the library until it has nothing more to do with `buffer`. After an error the buffer is still what the library
 /// thinks it is, because the alert is asked for with the same call: it panics when they fall out of step.
-fn run(
-    connection: &mut UnbufferedServerConnection,
+fn run<C: Process>(
+    connection: &mut C,
     buffer: &mut [u8],
     output: &mut Vec<u8>,
     plain: &mut Vec<u8>,
@@ -309,7 +391,7 @@ fn run(
     let mut ran = Ran { used: 0, peer_closed: false };
     loop {
         let rest = buffer.get_mut(ran.used..).unwrap_or_default();
-        let UnbufferedStatus { discard, state } = connection.process_tls_records(rest);
+        let UnbufferedStatus { discard, state } = connection.process(rest);
         ran.used += discard;
         match state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -337,9 +419,9 @@ fn run(
 
 /// Takes what the library has to say, after an error or for the end. It is asked only while there is something: a further
 /// call would go on with the input.
-fn alert(connection: &mut UnbufferedServerConnection, buffer: &mut [u8], output: &mut Vec<u8>) {
-    while connection.wants_write() {
-        let UnbufferedStatus { discard: _, state } = connection.process_tls_records(buffer);
+fn alert<C: Process>(connection: &mut C, buffer: &mut [u8], output: &mut Vec<u8>) {
+    while connection.has_output() {
+        let UnbufferedStatus { discard: _, state } = connection.process(buffer);
         let Ok(ConnectionState::EncodeTlsData(message)) = state else { return };
         if encode(message, output).is_err() {
             return;
@@ -347,16 +429,21 @@ fn alert(connection: &mut UnbufferedServerConnection, buffer: &mut [u8], output:
     }
 }
 
-/// Lets `fill` write a record. Nothing can come of what is kept, so there is nothing to discard.
-fn send(
-    connection: &mut UnbufferedServerConnection,
+/// Writes a record with `plain`, or without it `close_notify`. Nothing can come of what is kept, so there is nothing to
+/// discard.
+fn send<C: Process>(
+    connection: &mut C,
     kept: &mut [u8],
     output: &mut Vec<u8>,
     room: usize,
-    fill: impl Fn(&mut WriteTraffic<'_, ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
+    plain: Option<&[u8]>,
 ) -> Result<(), Error> {
+    let fill = |traffic: &mut WriteTraffic<'_, C::Data>, room: &mut [u8]| match plain {
+        Some(plain) => traffic.encrypt(plain, room),
+        None => traffic.queue_close_notify(room),
+    };
     loop {
-        let UnbufferedStatus { discard: _, state } = connection.process_tls_records(kept);
+        let UnbufferedStatus { discard: _, state } = connection.process(kept);
         match state? {
             ConnectionState::EncodeTlsData(message) => encode(message, output)?,
             ConnectionState::TransmitTlsData(message) => message.done(),
@@ -372,7 +459,7 @@ fn send(
     }
 }
 
-fn encode(mut message: EncodeTlsData<'_, ServerConnectionData>, output: &mut Vec<u8>) -> Result<(), Error> {
+fn encode<D>(mut message: EncodeTlsData<'_, D>, output: &mut Vec<u8>) -> Result<(), Error> {
     append(output, 0, |room| match message.encode(room) {
         Ok(n) => Ok(n),
         Err(EncodeError::InsufficientSize(error)) => Err(Some(error)),

@@ -87,7 +87,11 @@ fn what_works_for_some_only_is_worth_a_line() {
 fn changed_certificates_are_refused() {
     let Some(dir) = pki::directory() else { return };
     let read = |name: &str| CertificateDer::from_pem_file(dir.join(format!("{name}.crt"))).unwrap();
-    let mut verifier = verify::ClientVerifier::new(ring::default_provider().signature_verification_algorithms, false);
+    let mut verifier = verify::Verifier::new(
+        webpki::KeyUsage::client_auth(),
+        ring::default_provider().signature_verification_algorithms,
+        false,
+    );
     for name in ["ca", "self"] {
         assert!(verifier.trust(&read(name)));
     }

@@ -1,4 +1,4 @@
-//! Which client certificates are accepted `[conf: require_certificate]`. Chains, purposes and revocation are decided by
+//! Which certificates are accepted, of clients `[conf: require_certificate]` and of other brokers `[conf: bridge_cafile]`. Chains, purposes and revocation are decided by
 //! `webpki`; this adds what OpenSSL does and `webpki` does not: the dates of the authority itself, certificates that are
 //! named in `cafile` themselves, leaf certificates of version 1, and `disable_client_cert_date_checks`.
 
@@ -36,8 +36,10 @@ struct Crl {
     forged: bool,
 }
 
-/// The verifier of one listener.
-pub(super) struct ClientVerifier {
+/// The authorities of one listener or bridge, and what they vouch for.
+pub(super) struct Verifier {
+    /// What the certificates have to be meant for.
+    usage: KeyUsage,
     /// In step with `authorities`.
     anchors: Vec<TrustAnchor<'static>>,
     authorities: Vec<Authority>,
@@ -50,9 +52,11 @@ pub(super) struct ClientVerifier {
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ClientVerifier {
-    pub(super) fn new(algorithms: WebPkiSupportedAlgorithms, ignore_dates: bool) -> ClientVerifier {
-        ClientVerifier {
+impl Verifier {
+    /// Nobody is trusted yet.
+    pub(super) fn new(usage: KeyUsage, algorithms: WebPkiSupportedAlgorithms, ignore_dates: bool) -> Verifier {
+        Verifier {
+            usage,
             anchors: Vec::new(),
             authorities: Vec::new(),
             pinned: Vec::new(),
@@ -113,7 +117,8 @@ impl ClientVerifier {
         }
     }
 
-    fn verify(
+    /// Whether the owner of a certificate may be trusted, seen from `now` in seconds since 1970.
+    pub(super) fn verify(
         &self,
         der: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
@@ -220,7 +225,7 @@ impl ClientVerifier {
             &self.anchors,
             others,
             unix(then),
-            KeyUsage::client_auth(),
+            self.usage,
             revocation,
             Some(&dates_of_anchor),
         )
@@ -278,9 +283,9 @@ fn unsupported() -> CertificateError {
     }
 }
 
-impl fmt::Debug for ClientVerifier {
+impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ClientVerifier of {} authorities and {} lists", self.authorities.len(), self.crls.len())
+        write!(f, "Verifier of {} authorities and {} lists", self.authorities.len(), self.crls.len())
     }
 }
 
@@ -289,7 +294,44 @@ fn key_of_version_1<'a>(der: &'a CertificateDer<'_>) -> Option<&'a [u8]> {
     Certificate::read(der).ok().filter(|certificate| certificate.version == 1).map(|certificate| certificate.key)
 }
 
-impl ClientCertVerifier for ClientVerifier {
+impl Verifier {
+    /// As the trait of the library has it, also for certificates of version 1.
+    pub(super) fn check_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let Some(key) = key_of_version_1(cert) else {
+            return verify_tls12_signature(message, cert, dss, &self.algorithms);
+        };
+        match verify_handshake(key, message, dss.signature(), dss.scheme, &self.algorithms) {
+            Ok(()) => Ok(HandshakeSignatureValid::assertion()),
+            Err(BadSignature::Wrong) => Err(Error::InvalidCertificate(CertificateError::BadSignature)),
+            Err(BadSignature::Unsupported) => Err(Error::InvalidCertificate(unsupported())),
+        }
+    }
+
+    /// As the trait of the library has it, also for certificates of version 1.
+    pub(super) fn check_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match key_of_version_1(cert).map(SubjectPublicKeyInfoDer::from) {
+            Some(key) => verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms),
+            None => verify_tls13_signature(message, cert, dss, &self.algorithms),
+        }
+    }
+
+    /// The kinds of signatures that can be checked.
+    pub(super) fn schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &self.hints
     }
@@ -310,14 +352,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let Some(key) = key_of_version_1(cert) else {
-            return verify_tls12_signature(message, cert, dss, &self.algorithms);
-        };
-        match verify_handshake(key, message, dss.signature(), dss.scheme, &self.algorithms) {
-            Ok(()) => Ok(HandshakeSignatureValid::assertion()),
-            Err(BadSignature::Wrong) => Err(Error::InvalidCertificate(CertificateError::BadSignature)),
-            Err(BadSignature::Unsupported) => Err(Error::InvalidCertificate(unsupported())),
-        }
+        self.check_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -326,13 +361,10 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        match key_of_version_1(cert).map(SubjectPublicKeyInfoDer::from) {
-            Some(key) => verify_tls13_signature_with_raw_key(message, &key, dss, &self.algorithms),
-            None => verify_tls13_signature(message, cert, dss, &self.algorithms),
-        }
+        self.check_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        self.schemes()
     }
 }

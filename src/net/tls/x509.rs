@@ -10,6 +10,8 @@ use rustls::pki_types::{SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer}
 
 /// `2.5.29.19`, the basic constraints, as in DER.
 const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1D, 0x13];
+/// `2.5.29.17`, the subject's alternative names.
+const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1D, 0x11];
 
 /// What was signed, how, and the signature: the frame of certificates and revocation lists.
 #[derive(Clone, Copy)]
@@ -39,6 +41,8 @@ pub(super) struct Certificate<'a> {
     pub(super) key: &'a [u8],
     /// The basic constraints say whether it is an authority; `None` without them.
     basic_ca: Option<bool>,
+    /// It says what its owner is called beside the subject.
+    pub(super) has_alternative_names: bool,
 }
 
 /// What a revocation list says of itself.
@@ -144,16 +148,28 @@ impl<'a> Certificate<'a> {
         let subject = expect(&mut reader, Tag::Sequence)?;
         let (tag, key, _) = value(&mut reader)?;
         tag.assert_eq(Tag::Sequence)?;
-        let mut basic_ca = None;
+        let (mut basic_ca, mut has_alternative_names) = (None, false);
         while version > 1 && !reader.is_finished() {
             let (tag, _, inside) = value(&mut reader)?;
             if tag == context(3) {
                 basic_ca = basic_constraints(inside)?;
+                has_alternative_names = extension(inside, ALTERNATIVE_NAMES)?.is_some();
             }
         }
         // Version 1 ends with the key.
         reader.finish()?;
-        Ok(Certificate { signed, version, serial, issuer, subject, not_before, not_after, key, basic_ca })
+        Ok(Certificate {
+            signed,
+            version,
+            serial,
+            issuer,
+            subject,
+            not_before,
+            not_after,
+            key,
+            basic_ca,
+            has_alternative_names,
+        })
     }
 
     /// Whether it may have issued others. A certificate of version 1 cannot say so, hence never.
@@ -169,11 +185,19 @@ impl<'a> Certificate<'a> {
 
 /// Whether the extensions, a sequence with tag and length, name an authority.
 fn basic_constraints(extensions: &[u8]) -> der::Result<Option<bool>> {
+    let Some(contents) = extension(extensions, BASIC_CONSTRAINTS)? else { return Ok(None) };
+    let mut constraints = SliceReader::new(contents)?;
+    let mut fields = SliceReader::new(expect(&mut constraints, Tag::Sequence)?)?;
+    Ok(Some(!fields.is_finished() && value(&mut fields)?.2 == [0xFF]))
+}
+
+/// The contents of one of the extensions, a sequence with tag and length.
+fn extension<'a>(extensions: &'a [u8], wanted: &[u8]) -> der::Result<Option<&'a [u8]>> {
     let mut outer = SliceReader::new(extensions)?;
     let mut reader = SliceReader::new(expect(&mut outer, Tag::Sequence)?)?;
     while !reader.is_finished() {
         let mut extension = SliceReader::new(expect(&mut reader, Tag::Sequence)?)?;
-        if expect(&mut extension, Tag::ObjectIdentifier)? != BASIC_CONSTRAINTS {
+        if expect(&mut extension, Tag::ObjectIdentifier)? != wanted {
             continue;
         }
         let (mut tag, _, mut contents) = value(&mut extension)?;
@@ -181,9 +205,7 @@ fn basic_constraints(extensions: &[u8]) -> der::Result<Option<bool>> {
             (tag, _, contents) = value(&mut extension)?;
         }
         tag.assert_eq(Tag::OctetString)?;
-        let mut constraints = SliceReader::new(contents)?;
-        let mut fields = SliceReader::new(expect(&mut constraints, Tag::Sequence)?)?;
-        return Ok(Some(!fields.is_finished() && value(&mut fields)?.2 == [0xFF]));
+        return Ok(Some(contents));
     }
     Ok(None)
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::broker::Broker;
-use crate::proto::endpoint::LoopFigures;
+use crate::proto::endpoint::{BridgeFigures, LoopFigures};
 use crate::timer::Now;
 
 /// The page as it is now.
@@ -73,7 +73,38 @@ pub(super) fn text(broker: &Broker, now: Now, figures: &LoopFigures) -> String {
     for (port, connections) in by_port(figures) {
         page.labelled("listener_connections", "listener", &port.to_string(), u64::from(connections));
     }
+    bridges(&mut page, figures);
     page.0
+}
+
+/// The bridges, each family with one sample for each of them.
+fn bridges(page: &mut Page, figures: &LoopFigures) {
+    if figures.bridges.is_empty() {
+        return;
+    }
+    page.family("bridge_state", GAUGE, "Where the link of a bridge stands; always 1.");
+    for bridge in &figures.bridges {
+        page.sample("bridge_state", &[("bridge", &bridge.name), ("state", bridge.state)], 1);
+    }
+    type Family = (&'static str, &'static str, &'static str, fn(&BridgeFigures) -> u64);
+    let families: [Family; 6] = [
+        ("bridge_connected", GAUGE, "Whether a bridge is connected.", |b| u64::from(b.state == "live")),
+        ("bridge_queued_messages", GAUGE, "Messages that wait for the other broker, in flight included.", |b| b.queued),
+        ("bridge_sent_total", COUNTER, "PUBLISH packets sent to the other broker.", |b| b.sent),
+        ("bridge_received_total", COUNTER, "PUBLISH packets received from the other broker.", |b| b.received),
+        ("bridge_reconnects_total", COUNTER, "Connections of a bridge after its first.", |b| b.reconnects),
+        ("bridge_set_aside_total", COUNTER, "Messages that the other broker did not take.", |b| b.set_aside),
+    ];
+    for (name, kind, help, value) in families {
+        page.family(name, kind, help);
+        for bridge in &figures.bridges {
+            page.labelled(name, "bridge", &bridge.name, value(bridge));
+        }
+    }
+    page.family("bridge_last_error_info", GAUGE, "Why the last connection of a bridge failed or ended; always 1.");
+    for bridge in figures.bridges.iter().filter(|bridge| !bridge.last_error.is_empty()) {
+        page.sample("bridge_last_error_info", &[("bridge", &bridge.name), ("error", &bridge.last_error)], 1);
+    }
 }
 
 /// Listeners on one port count as one: a sample must not come twice. Quadratic, but there are few, and only the operator
@@ -108,16 +139,25 @@ impl Page {
 
     /// One sample with one label.
     fn labelled(&mut self, name: &str, label: &str, of: &str, value: u64) {
-        self.put(format_args!("mosquitto_{name}{{{label}=\""));
-        for c in of.chars() {
-            match c {
-                '\\' => self.0.push_str("\\\\"),
-                '"' => self.0.push_str("\\\""),
-                '\n' => self.0.push_str("\\n"),
-                c => self.0.push(c),
+        self.sample(name, &[(label, of)], value);
+    }
+
+    /// One sample with labels.
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.put(format_args!("mosquitto_{name}"));
+        for (i, (label, of)) in labels.iter().enumerate() {
+            self.put(format_args!("{}{label}=\"", if i == 0 { '{' } else { ',' }));
+            for c in of.chars() {
+                match c {
+                    '\\' => self.0.push_str("\\\\"),
+                    '"' => self.0.push_str("\\\""),
+                    '\n' => self.0.push_str("\\n"),
+                    c => self.0.push(c),
+                }
             }
+            self.0.push('"');
         }
-        self.put(format_args!("\"}} {value}\n"));
+        self.put(format_args!("}} {value}\n"));
     }
 
     fn put(&mut self, text: std::fmt::Arguments<'_>) {
@@ -132,7 +172,10 @@ mod tests {
 
     #[test]
     fn a_port_comes_once() {
-        let figures = LoopFigures { listeners: vec![(1883, 1), (9234, 4), (1883, 2), (1, u32::MAX), (1, 5)] };
+        let figures = LoopFigures {
+            listeners: vec![(1883, 1), (9234, 4), (1883, 2), (1, u32::MAX), (1, 5)],
+            ..LoopFigures::default()
+        };
         assert_eq!(by_port(&figures), [(1883, 3), (9234, 4), (1, u32::MAX)]);
     }
 

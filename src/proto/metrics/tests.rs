@@ -44,7 +44,7 @@ impl World {
     fn send(&mut self, bytes: &[u8]) -> Flow {
         let flow = self.with(|endpoint, turn| endpoint.on_bytes(turn, bytes));
         if matches!(flow, Flow::Report) {
-            let figures = LoopFigures { listeners: vec![(1883, 3), (9234, 1)] };
+            let figures = LoopFigures { listeners: vec![(1883, 3), (9234, 1)], ..LoopFigures::default() };
             self.with(|endpoint, turn| endpoint.report(turn, &figures));
             return Flow::Continue;
         }

@@ -139,6 +139,7 @@ impl Server {
         };
         let connected = turn.broker.connect(turn.now, request).map_err(|refused| match refused {
             ConnectRefused::TooManyClients => (Some(ReasonCode::SERVER_BUSY), Refusal::TooManyClients),
+            ConnectRefused::OfBridge => (Some(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID), Refusal::ClientId),
             ConnectRefused::OutOfMemory if v5 => (Some(ReasonCode::QUOTA_EXCEEDED), Refusal::OutOfMemory),
             ConnectRefused::OutOfMemory => (Some(ReasonCode::SERVER_UNAVAILABLE), Refusal::OutOfMemory),
             ConnectRefused::StorageFull if v5 => (Some(ReasonCode::QUOTA_EXCEEDED), Refusal::StorageFull),

@@ -1,13 +1,13 @@
 //! Step 7 of a PUBLISH: from the session's queues to the outbox.
 
 use super::{HIGH_WATER, Server};
-use crate::broker::message::Msg;
 use crate::broker::{Outgoing, Pulled, SessionId};
 use crate::notice;
 use crate::proto::Turn;
+use crate::proto::fitting::{AliasesOut, fit};
 use crate::wire::acks::Ack;
 use crate::wire::packet::PacketType;
-use crate::wire::publish::{PublishHead, encode_publish, publish_len};
+use crate::wire::publish::{PublishHead, encode_publish};
 use crate::wire::{PacketId, ProtocolVersion, ReasonCode};
 
 impl Server {
@@ -73,22 +73,14 @@ impl Server {
     }
 
     fn release_deferred(&mut self, turn: &mut Turn<'_>) {
-        let Some(extra) = &mut self.extra else { return };
-        let before = extra.deferred.len();
-        while extra.deferred.front().is_some_and(|next| turn.broker.is_synced(next.seq)) {
-            let Some(next) = extra.deferred.pop_front() else { break };
-            turn.out.packet().extend_from_slice(&next.bytes);
-            turn.broker.stats.packets_out += 1;
-        }
-        // Who released nothing is on the list already.
-        if let Some(next) = extra.deferred.front().filter(|_| extra.deferred.len() < before) {
-            turn.broker.wait_for_sync(next.seq, turn.conn);
+        if let Some(extra) = &mut self.extra {
+            extra.deferred.release(turn);
         }
     }
 
     fn deliver(&mut self, turn: &mut Turn<'_>, session: SessionId, publish: Outgoing) {
         let Outgoing::Publish { msg, id, qos, retain, dup, sub_id } = publish else { return };
-        let v5 = self.version == ProtocolVersion::V5;
+        let (v5, max_packet) = (self.version == ProtocolVersion::V5, self.max_packet_out);
         let mount = turn.listener.mount_point.as_deref().unwrap_or_default();
         // Beside the mount point is what a session subscribed to elsewhere, and the parent that `#` matches. C Mosquitto
         // cuts off as many bytes whatever they are.
@@ -106,35 +98,20 @@ impl Server {
             topic,
             packet_id: id,
             forwardable: if v5 { msg.props() } else { &[] },
-            expiry: if v5 { expiry_left(turn, &msg) } else { None },
+            expiry: if v5 { turn.expiry_left(&msg) } else { None },
             topic_alias: None,
             subscription_id: (v5 && sub_id != 0).then_some(sub_id),
             payload_len: msg.payload().len(),
         };
-        let alias = self.alias_for(topic, !turn.broker.over_memory());
-        if let Some((alias, known)) = alias {
-            head.topic_alias = Some(alias);
-            if known {
-                head.topic = "";
-            }
-        }
-        let too_large = |len| self.max_packet_out != 0 && len > self.max_packet_out as usize;
-        let mut len = publish_len(&head);
-        if too_large(len) && !head.topic.is_empty() {
-            // It may fit without an alias that the client does not know yet.
-            head.topic_alias = None;
-            len = publish_len(&head);
-        }
-        if too_large(len) {
-            // The client must not see it, and does not have to acknowledge it [MQTT-3.1.2-25].
+        let (max, grow) = (self.aliases_out, !turn.broker.over_memory());
+        let aliases = (max != 0).then(|| AliasesOut { known: &mut self.extra().aliases_out, max, grow });
+        if let Err(len) = fit(&mut head, max_packet, aliases) {
+            // The client does not have to acknowledge it.
             notice!("Dropping too large outgoing PUBLISH for {} ({len} bytes)", turn.broker.client_id(session));
             if let Some(id) = id {
                 turn.broker.abandon(session, id);
             }
             return;
-        }
-        if let (Some((alias, false)), Some(_)) = (alias, head.topic_alias) {
-            self.extra().aliases_out.insert(topic.into(), alias);
         }
         log::debug!(
             "Sending PUBLISH to {} (d{}, q{}, r{}, m{}, '{topic}', ... ({} bytes))",
@@ -152,25 +129,4 @@ impl Server {
         stats.publishes_out += 1;
         stats.publish_bytes_out += u64::from(msg.payload_len());
     }
-
-    /// The alias to use for a topic, and whether the client knows it already. Aliases are given first come, first served,
-    /// and never change [conf: max_topic_alias_broker]; `new` tells whether one may be given.
-    fn alias_for(&mut self, topic: &str, new: bool) -> Option<(u16, bool)> {
-        if self.aliases_out == 0 {
-            return None;
-        }
-        let max = usize::from(self.aliases_out);
-        let aliases = &self.extra().aliases_out;
-        if let Some(alias) = aliases.get(topic) {
-            return Some((*alias, true));
-        }
-        let next = aliases.len().saturating_add(1);
-        (new && next <= max).then(|| u16::try_from(next).ok()).flatten().map(|alias| (alias, false))
-    }
-}
-
-/// What is left of the message expiry. C Mosquitto takes 0 for none, so in the last second it is 1, unless the letter
-/// counts [MQTT-3.3.2-6].
-fn expiry_left(turn: &Turn<'_>, msg: &Msg) -> Option<u32> {
-    if turn.strict() { msg.exact_expiry_left_s(turn.now) } else { msg.expiry_left_s(turn.now) }
 }

@@ -61,7 +61,7 @@ impl World {
             Flow::Report => {
                 assert!(matches!(self.with(peer, |endpoint, turn| endpoint.on_bytes(turn, &[])), Flow::Report));
                 peer.reports += 1;
-                let figures = LoopFigures { listeners: vec![(1883, 1)] };
+                let figures = LoopFigures { listeners: vec![(1883, 1)], ..LoopFigures::default() };
                 self.with(peer, |endpoint, turn| endpoint.report(turn, &figures));
             }
             other => panic!("{other:?}"),

@@ -9,6 +9,8 @@
 
 mod access;
 mod acl;
+#[cfg(feature = "bridge")]
+mod bridge;
 mod client;
 mod config;
 #[cfg(feature = "persistence")]
@@ -28,6 +30,8 @@ mod websockets;
 
 pub use access::access;
 pub use acl::acl;
+#[cfg(feature = "bridge")]
+pub use bridge::bridge;
 pub use config::config;
 #[cfg(feature = "persistence")]
 pub use db::db;

@@ -2,6 +2,11 @@
 
 use super::*;
 
+thread_local! {
+    /// Nodes that checks on this thread have looked at.
+    pub(super) static VISITS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 fn acl(text: &str) -> Acl {
     Acl::parse(text.as_bytes()).unwrap_or_else(|e| panic!("{}", e.text("f"))).0
 }
@@ -231,4 +236,24 @@ fn agrees_with_the_rules_tried_one_by_one() {
         }
     }
     assert!(allowed > 1000, "the cases are about something: {allowed}");
+}
+
+#[test]
+fn a_check_costs_what_applies_however_many_rules_there_are() {
+    use std::fmt::Write;
+    let cost = |rules: usize| {
+        let mut text = String::from("user ann\ntopic read a/+/c\n");
+        for n in 0..rules {
+            writeln!(text, "topic read x{n}/#\ntopic deny a/b{n}\ntopic a/b/c/{n}\npattern write p{n}/%u").unwrap();
+        }
+        for n in 0..rules {
+            writeln!(text, "user u{n}\ntopic read #").unwrap();
+        }
+        let acl = acl(&text);
+        VISITS.set(0);
+        assert_eq!(acl.check(who("ann", "c"), "a/b/c", Right::Read), Decision::Allowed(2));
+        assert_eq!(acl.check(who("ann", "c"), "none/of/these", Right::Write), Decision::NoRule);
+        VISITS.get()
+    };
+    assert_eq!(cost(2000), cost(1));
 }

@@ -291,6 +291,7 @@ impl Gateway {
                 self.table.remove(id);
                 let refusal = match refused {
                     ConnectRefused::TooManyClients => Refusal::TooManyClients,
+                    ConnectRefused::OfBridge => Refusal::ClientId,
                     ConnectRefused::OutOfMemory => Refusal::OutOfMemory,
                     ConnectRefused::StorageFull => Refusal::StorageFull,
                 };
