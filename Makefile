@@ -62,13 +62,14 @@ SEEDS ?= 10000
 soak:
 	SEEDS=$(SEEDS) $(CARGO) test --profile soak --locked --test sim
 	ACL_CHECKS=10000 $(CARGO) test --locked --test it acl::debian
+	SN_CROWD=10000 $(CARGO) test --locked --test it sn_crowd
 	LINKS_FULL=1 $(CARGO) test --locked --test links -- --nocapture --test-threads 1
 	$(CARGO) test --locked --no-run
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done
 
 # Coverage-guided fuzzing with cargo-fuzz and a nightly compiler: `make fuzz FUZZ=server SECONDS=600`. Targets: server,
 # packet_v5, packet_v3, frames, config, acl, access, bridge, metrics, tls, proxy, upgrade,
-# websocket, db. What is found stays in
+# websocket, db, mqttsn. What is found stays in
 # tests/fuzz/corpus and tests/fuzz/artifacts.
 FUZZ ?= server
 SECONDS ?= 60

@@ -79,6 +79,9 @@ impl Config {
         if listener.protocol == Protocol::Metrics {
             return vec!["anybody".into()];
         }
+        if listener.protocol == Protocol::MqttSn {
+            return self.who_of_sn(listener);
+        }
         let anonymous = if self.anonymous_allowed(listener) { "yes" } else { "no" };
         let passwords = match self.global.per_listener_settings {
             true => &listener.password_file,
@@ -89,6 +92,26 @@ impl Config {
         vec![format!("anonymous {anonymous}"), format!("passwords {}", file(passwords)), format!("acl {}", file(acl))]
     }
 
+    /// The same for MQTT-SN, which has no passwords: the listener itself says who its clients are.
+    fn who_of_sn(&self, listener: &Listener) -> Vec<String> {
+        let sn = &listener.sn;
+        let user = match (&sn.clients_file, sn.use_clientid_as_username, &sn.user) {
+            (Some(file), ..) => format!("clients {}", file.display()),
+            (None, true, _) => "user names are client ids".into(),
+            (None, false, Some(user)) => format!("user {user}"),
+            (None, false, None) => format!("anonymous {}", if self.anonymous_allowed(listener) { "yes" } else { "no" }),
+        };
+        let acl = self.acl_file(listener).map_or("none".into(), |path| path.display().to_string());
+        vec![user, format!("acl {acl}"), format!("gateway id {}", sn.gateway_id)]
+    }
+
+    /// True when anybody may connect to a listener for MQTT-SN who only says the right client id.
+    fn sn_is_open(&self, listener: &Listener) -> bool {
+        let sn = &listener.sn;
+        let named = sn.use_clientid_as_username || sn.user.is_some();
+        sn.allow_from.is_empty() && sn.clients_file.is_none() && (named || self.anonymous_allowed(listener))
+    }
+
     /// A warning, with the remedy, when anybody who reaches `listener` from another machine may do all that is done there.
     #[must_use]
     pub fn exposure(&self, listener: &Listener) -> Option<String> {
@@ -97,6 +120,11 @@ impl Config {
         }
         let (may, remedy) = match listener.protocol {
             Protocol::Metrics => ("read the figures of the broker", "Keep others away by a firewall"),
+            Protocol::MqttSn if !self.sn_is_open(listener) || self.acl_file(listener).is_some() => return None,
+            Protocol::MqttSn => (
+                "connect, read and publish: MQTT-SN has no passwords",
+                "Say in 'acl_file' what may be done, or in 'mqttsn_allow_from' who is heard",
+            ),
             _ if !self.anonymous_allowed(listener) || self.acl_file(listener).is_some() => return None,
             _ => ("connect, read and publish without a password", "Set 'allow_anonymous false' and a 'password_file'"),
         };
@@ -169,6 +197,27 @@ mod tests {
             let listener = &config.listeners[0];
             assert_eq!(config.describe(listener), format!("Listener {line}"), "{text}");
             assert_eq!(config.exposure(listener).is_some(), warned, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_listener_for_mqtt_sn_is_described_by_what_it_knows_of_its_clients() {
+        for (options, who, warned) in [
+            ("", "anonymous no, acl none, gateway id 1", false),
+            ("allow_anonymous true\nmqttsn_gateway_id 7", "anonymous yes, acl none, gateway id 7", true),
+            ("allow_anonymous true\nacl_file a", "anonymous yes, acl a, gateway id 1", false),
+            ("mqttsn_user u", "user u, acl none, gateway id 1", true),
+            ("mqttsn_user u\nmqttsn_allow_from 10.0.0.0/8", "user u, acl none, gateway id 1", false),
+            ("mqttsn_use_clientid_as_username true", "user names are client ids, acl none, gateway id 1", true),
+            ("mqttsn_clients_file c", "clients c, acl none, gateway id 1", false),
+        ] {
+            let parsed = Config::parse_str("a.conf", format!("listener 1885\nprotocol mqtt-sn\n{options}"));
+            // Without the part the options are refused, and the rest of this says nothing.
+            let Ok(loaded) = parsed else { continue };
+            let config = loaded.config;
+            let listener = &config.listeners[0];
+            let line = format!("Listener 1885 on all addresses: mqtt-sn, no TLS, {who}.");
+            assert_eq!((config.describe(listener), config.exposure(listener).is_some()), (line, warned), "{options}");
         }
     }
 

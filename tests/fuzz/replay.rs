@@ -133,6 +133,12 @@ fn tls() {
     replay("tls", 1000, bodies::tls);
 }
 
+#[test]
+#[cfg(feature = "mqttsn")]
+fn mqttsn() {
+    replay("mqttsn", 500, bodies::mqttsn);
+}
+
 /// `cargo test --test fuzz -- --ignored` writes the seeds anew.
 #[test]
 #[ignore = "writes files"]

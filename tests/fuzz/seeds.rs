@@ -29,7 +29,41 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("upgrade", upgrade()),
         ("websocket", websocket()),
         ("tls", tls()),
+        ("mqttsn", mqttsn()),
     ]
+}
+
+/// A configuration, and a device that comes, does everything once, sleeps and wakes up.
+fn mqttsn() -> Vec<Vec<u8>> {
+    let connect = [7, 1, 0x3C];
+    let life: [&[u8]; 14] = [
+        &[7, 18, 0x24], // SUBSCRIBE
+        &[7, 6, 0x20],  // REGISTER
+        &[7, 9, 0x05],
+        &[0x13, 2],
+        &[7, 13, 0x10],
+        &[7, 11, 0x09],
+        &[7, 16, 0x01],
+        &[7, 27, 0x20], // DISCONNECT with a duration
+        &[0x13, 2],
+        &[7, 22, 0x00], // PINGREQ
+        &[7, 13, 0x20],
+        &[2, 2, 2],
+        &[0x14],
+        &[7, 26, 0],
+    ];
+    let mut all = Vec::new();
+    for choice in 0..4u8 {
+        all.push([&[choice], &connect[..], &life.concat()].concat());
+        // With a will, and behind a forwarder.
+        let will = [7, 1, 0xBC, 7, 4, 0x24, 7, 5, 0x20];
+        all.push([&[choice], &will[..], &life.concat()].concat());
+        let behind: Vec<u8> = life.concat().iter().map(|b| if *b == 7 { 0x87 } else { *b }).collect();
+        all.push([&[choice, 0x87, 1, 0x3C][..], &behind].concat());
+        // Raw datagrams of both length forms.
+        all.push([&[choice, 0, 7, 7, 4, 4, 1, 0, 60, b'a', 0, 4, 1, 0, 4, 0x16][..], &[0, 3, 2, 0x18, 0]].concat());
+    }
+    all
 }
 
 /// A bridge, the rest of the configuration, and steps: CONNACK, answers, messages both ways, ends.

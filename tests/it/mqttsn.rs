@@ -313,3 +313,93 @@ fn sys_counts_devices() {
         }
     }
 }
+
+/// Heap bytes of the broker, from its metrics page.
+#[cfg(feature = "metrics")]
+fn heap(port: u16) -> u64 {
+    let mut client = Client::open(SocketAddr::from(([127, 0, 0, 1], port)));
+    client.send(b"GET /metrics HTTP/1.0\r\n\r\n");
+    let mut page = Vec::new();
+    while let Ok(byte) = client.recv(1) {
+        page.extend(byte);
+    }
+    let page = String::from_utf8(page).unwrap();
+    let line = page.lines().find_map(|line| line.strip_prefix("mosquitto_heap_bytes "));
+    line.unwrap_or_else(|| panic!("no heap in {page}")).parse().unwrap()
+}
+
+/// Heap bytes that each of many idle clients takes in a new broker; `open` makes one of them.
+#[cfg(feature = "metrics")]
+fn bytes_for_each<T>(open: impl Fn(&Broker, SocketAddr, u64) -> T) -> u64 {
+    const CLIENTS: u64 = 1500;
+    let metrics = free_port();
+    let (broker, gateway) = start(&format!("listener {metrics} 127.0.0.1\nprotocol metrics"));
+    // What the first one brings along for all is not its own.
+    let first = open(&broker, gateway, CLIENTS);
+    let before = heap(metrics);
+    let clients: Vec<T> = (0..CLIENTS).map(|n| open(&broker, gateway, n)).collect();
+    let each = (heap(metrics) - before) / CLIENTS;
+    drop((first, clients));
+    each
+}
+
+/// An idle device takes no more memory than an idle MQTT client, each with one subscription of the same length.
+#[test]
+#[cfg(feature = "metrics")]
+fn an_idle_device_takes_no_more_than_an_idle_mqtt_client() {
+    let client_id = |n: u64| format!("client-{n:06}");
+    let topic = |n: u64| format!("sensors/{n:06}/set");
+    let mqtt = bytes_for_each(|broker, _, n| {
+        let mut client = Client::connect(broker.addr(), 4, &client_id(n));
+        client.send(&client::subscribe(4, 1, &topic(n), 0));
+        client.expect(&[0x90, 3, 0, 1, 0]);
+        client
+    });
+    let sn = bytes_for_each(|_, gateway, n| {
+        let device = Device::new(gateway);
+        device.join(&client_id(n), true);
+        let qos = QosField::AtMostOnce;
+        let ack = TopicAck { topic_id: 1, msg_id: 3, code: ReturnCode::ACCEPTED };
+        let name = topic(n);
+        let filter = FilterRef::Name(name.as_bytes());
+        device.ask(&Message::Subscribe { dup: false, qos, msg_id: 3, filter }, &Message::Suback { qos, ack });
+        device
+    });
+    crate::broker::note(&format!("heap bytes of an idle client with a subscription: MQTT {mqtt}, MQTT-SN {sn}"));
+    assert!(sn <= mqtt, "MQTT {mqtt}, MQTT-SN {sn}");
+}
+
+/// One world: a session of a device is in `mosquitto.db` as any other. Its topic ids are not, and its client learns them anew.
+#[test]
+#[cfg(all(feature = "persistence", feature = "tools"))]
+fn a_session_of_a_device_survives_a_restart() {
+    let folder = crate::folder::Folder::new();
+    let options = format!("user root\npersistence true\npersistence_location {}/", folder.0.display());
+    let (mut broker, gateway) = start(&options);
+    let (asleep, gone) = (Device::new(gateway), Device::new(gateway));
+    let qos = QosField::AtLeastOnce;
+    let ack = TopicAck { topic_id: 1, msg_id: 3, code: ReturnCode::ACCEPTED };
+    for (device, client_id) in [(&asleep, "asleep"), (&gone, "gone")] {
+        device.join(client_id, false);
+        let filter = FilterRef::Name(b"a/b");
+        device.ask(&Message::Subscribe { dup: false, qos, msg_id: 3, filter }, &Message::Suback { qos, ack });
+    }
+    asleep.ask(&Message::Disconnect { duration_s: Some(600) }, &GOODBYE);
+    gone.ask(&GOODBYE, &GOODBYE);
+    let mut client = Client::connect(broker.addr(), 4, "client");
+    client.send(&client::publish(4, 0x32, "a/b", 7, b"kept"));
+    client.expect(&[0x40, 2, 0, 7]);
+    broker.signal("TERM");
+    assert_eq!(broker.wait_exit().code(), Some(0));
+    let (broker, gateway) = start(&options);
+    for client_id in ["asleep", "gone"] {
+        let device = Device::new(gateway);
+        device.join(client_id, false);
+        device.expect(&Message::Register { topic_id: 1, msg_id: 1, name: b"a/b" });
+        let data = b"kept";
+        let topic = TopicRef::Normal(1);
+        let kept = Message::Publish(Publish { dup: false, qos, retain: false, topic, msg_id: 1, data });
+        device.ask(&Message::Regack(TopicAck { topic_id: 1, msg_id: 1, code: ReturnCode::ACCEPTED }), &kept);
+    }
+    drop(broker);
+}

@@ -138,6 +138,7 @@ fn run(test: &str, plan: &Plan, seed: u64, count: usize) {
             let kind = CUTS[n % CUTS.len()];
             // Time without trouble, to compare with.
             thread::sleep(Duration::from_millis(1000));
+            scene.wait_until_steady();
             let before = load.acknowledged();
             let (begin, up) = cut(&mut scene, kind, &mut rng);
             disturbed.push((begin, up + Duration::from_millis(200)));

@@ -100,6 +100,7 @@ pub(crate) struct Scene {
 impl Scene {
     /// Starts it in the namespace of this thread and waits until the bridge is connected.
     pub(crate) fn start(plan: &Plan) -> Scene {
+        let begin = Instant::now();
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("mosquitto-links-{}-{number}", std::process::id()));
@@ -130,7 +131,7 @@ impl Scene {
         let state = Collector::start(&near, "state", STATE, 1);
         let scene =
             Scene { state, local, remote: Some(remote), proxy, names, near, far, host, plan: plan.clone(), directory };
-        scene.wait_for_state(b"1", Instant::now() - LIMIT, LIMIT);
+        scene.wait_for_state(b"1", begin, LIMIT);
         scene
     }
 
@@ -140,6 +141,16 @@ impl Scene {
         let came = self.state.wait_for(STATE, limit, |seen| seen.last().is_some_and(is));
         assert!(came, "the state is not {} within {limit:?}: {:?}", value[0] - b'0', self.states());
         self.state.arrivals(STATE).last().expect("it came").at
+    }
+
+    /// Waits until the bridge has been connected for a while: with a short queue it takes a backlog in several connections.
+    pub(crate) fn wait_until_steady(&self) {
+        let deadline = Instant::now() + LIMIT;
+        let steady = |(at, value): &(Instant, u8)| *value == b'1' && at.elapsed() > Duration::from_millis(500);
+        while !self.states().last().is_some_and(steady) {
+            assert!(Instant::now() < deadline, "no steady connection: {:?}", self.states());
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
     }
 
     /// All that the state topic said, and when.

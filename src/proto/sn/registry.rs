@@ -47,7 +47,7 @@ pub(super) enum Wish {
 /// See the module documentation. Empty, it allocates nothing.
 #[derive(Default, Debug)]
 pub(super) struct Registry {
-    table: Vec<u8>,
+    table: Box<[u8]>,
 }
 
 impl Registry {
@@ -105,7 +105,7 @@ impl Registry {
         if self.len() >= max {
             // The oldest that only deliveries needed: the client is told of a new id before it is used.
             let (at, len) = self.normal().find(|(_, e)| e.flags & OURS != 0).map(|(at, e)| (at, e.name.len()))?;
-            self.table.drain(at..at.saturating_add(HEAD).saturating_add(len));
+            self.drop_entry(at, len);
         }
         let id = self.free_id()?;
         let flags = if wish == Wish::Client { KNOWN } else { OURS };
@@ -128,16 +128,22 @@ impl Registry {
 
     fn append(&mut self, flags: u8, id: u16, name: &str) -> Option<()> {
         let len = u16::try_from(name.len()).ok()?;
-        let size = HEAD.saturating_add(name.len());
-        // No more than needed while there is little: one name is what most clients have.
-        if self.table.len() < 256 {
-            self.table.reserve_exact(size);
-        }
-        self.table.push(flags);
-        self.table.extend_from_slice(&id.to_be_bytes());
-        self.table.extend_from_slice(&len.to_be_bytes());
-        self.table.extend_from_slice(name.as_bytes());
+        let mut table = std::mem::take(&mut self.table).into_vec();
+        // No more than needed: one name is what most clients have.
+        table.reserve_exact(HEAD.saturating_add(name.len()));
+        table.push(flags);
+        table.extend_from_slice(&id.to_be_bytes());
+        table.extend_from_slice(&len.to_be_bytes());
+        table.extend_from_slice(name.as_bytes());
+        self.table = table.into();
         Some(())
+    }
+
+    /// Removes the entry at this place, whose name has so many bytes.
+    fn drop_entry(&mut self, at: usize, len: usize) {
+        let mut table = std::mem::take(&mut self.table).into_vec();
+        table.drain(at..at.saturating_add(HEAD).saturating_add(len));
+        self.table = table.into();
     }
 
     /// Notes that the client subscribed to a predefined id; false when the table is full.
@@ -157,7 +163,7 @@ impl Registry {
     pub(super) fn forget_predefined(&mut self, id: u16) {
         let found = self.iter().find(|(_, e)| e.flags & PREDEFINED != 0 && e.id == id);
         if let Some((at, len)) = found.map(|(at, e)| (at, e.name.len())) {
-            self.table.drain(at..at.saturating_add(HEAD).saturating_add(len));
+            self.drop_entry(at, len);
         }
     }
 
@@ -199,7 +205,7 @@ impl Registry {
     /// Bytes it has allocated.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.table.capacity()
+        self.table.len()
     }
 }
 

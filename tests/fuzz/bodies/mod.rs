@@ -18,6 +18,8 @@ mod db;
 mod frames;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "mqttsn")]
+mod mqttsn;
 mod packets;
 #[cfg(feature = "proxy")]
 mod proxy;
@@ -38,6 +40,8 @@ pub use db::db;
 pub use frames::frames;
 #[cfg(feature = "metrics")]
 pub use metrics::metrics;
+#[cfg(feature = "mqttsn")]
+pub use mqttsn::mqttsn;
 pub use packets::{packet_v3, packet_v5};
 #[cfg(feature = "proxy")]
 pub use proxy::proxy;

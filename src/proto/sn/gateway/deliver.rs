@@ -5,7 +5,7 @@ use super::super::registry::Wish;
 use super::super::wire::{Message, Publish, TopicRef};
 use super::device::{Await, Client, Parcel, Registering, Sent};
 use super::{Gateway, Turn, count_sent};
-use crate::broker::{Outgoing, Pulled, SessionId, SnId};
+use crate::broker::{ConnId, Outgoing, Pulled, SessionId, SnId};
 use crate::notice;
 use crate::wire::{PacketId, QoS};
 
@@ -27,6 +27,10 @@ impl Gateway {
     pub fn flush(&mut self, turn: &mut Turn<'_>, id: SnId) {
         let Some(device) = self.table.get(id) else { return };
         let session = device.session;
+        if turn.broker.conn_of(session) != Some(ConnId::of_sn(id)) {
+            // Taken over; the close is on its way.
+            return;
+        }
         if !self.release_deferred(turn, id) {
             // No message comes before CONNACK, and no retained one before its SUBACK.
             return;
