@@ -108,7 +108,7 @@ fn metrics() {
 #[cfg(feature = "persistence")]
 #[test]
 fn db() {
-    replay("db", 20_000, bodies::db);
+    replay("db", 8_000, bodies::db);
 }
 
 #[cfg(feature = "proxy")]
