@@ -6,6 +6,7 @@ use super::bridge::Bridge;
 use super::current::Place;
 use super::parse::Parser;
 use super::{Config, ConfigError, Listener, Loaded, Protocol, ProxyProtocol, Severity};
+use crate::wire::ProtocolVersion;
 
 /// Stands for this host's name where only equality counts. No client id holds it.
 const ANY_HOST: &str = "\0";
@@ -46,6 +47,10 @@ impl Config {
                     .map(|text| (Severity::Warning, format!("Warning: Listener {}: {text}", listener.name()))),
             );
         }
+        for bridge in &self.bridges {
+            let lines_of = idle_bridge_options(bridge).map(|text| format!("Warning: Bridge {}: {text}", bridge.name));
+            lines.extend(lines_of.map(|line| (Severity::Warning, line)));
+        }
         Loaded { config: self, lines }
     }
 }
@@ -79,6 +84,25 @@ fn idle_options(listener: &Listener) -> impl Iterator<Item = String> {
     let shut = shut.into_iter().filter(|(set, works, _)| *set && !works);
     idle.map(|(.., option, lacks)| format!("'{option}' has no effect without {lacks}."))
         .chain(shut.map(|(.., option)| format!("'{option}' refuses every client without {CLIENTS}.")))
+}
+
+/// Options that do nothing for this bridge. C Mosquitto is silent about them, also when they look like encryption.
+fn idle_bridge_options(bridge: &Bridge) -> impl Iterator<Item = String> {
+    const TRUST: &str = "'bridge_cafile', 'bridge_capath' or 'bridge_tls_use_os_certs true'";
+    let tls = &bridge.tls;
+    let encrypts = tls.enabled();
+    let named = bridge.remote_username.is_some() || bridge.version == ProtocolVersion::V5;
+    let idle = [
+        (tls.certfile.is_some(), encrypts, "bridge_certfile", TRUST),
+        (tls.keyfile.is_some(), encrypts, "bridge_keyfile", TRUST),
+        (tls.insecure, encrypts, "bridge_insecure", TRUST),
+        (tls.alpn.is_some(), encrypts, "bridge_alpn", TRUST),
+        (tls.ciphers.is_some(), encrypts, "bridge_ciphers", TRUST),
+        (tls.ciphers_tls13.is_some(), encrypts, "bridge_ciphers_tls1.3", TRUST),
+        (bridge.remote_password.is_some(), named, "remote_password", "'remote_username' before MQTT 5"),
+    ];
+    let idle = idle.into_iter().filter(|(set, works, ..)| *set && !works);
+    idle.map(|(.., option, lacks)| format!("'{option}' has no effect without {lacks}."))
 }
 
 impl Parser {

@@ -240,3 +240,28 @@ fn lines_may_be_long() {
     parser.text("a.conf", format!("connection b\naddress{addresses}").as_bytes()).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(parser.config.bridges[0].addresses.len(), 20_000);
 }
+
+#[test]
+fn what_does_nothing_for_a_bridge_is_told() {
+    let bridge = "listener 1\nconnection b\naddress a\ntopic a\n";
+    let told = |lines: &str| -> Vec<String> {
+        let config = Config::parse_str("a.conf", format!("{bridge}{lines}")).unwrap().config;
+        config.finish(&[]).lines.into_iter().map(|(_, line)| line).collect()
+    };
+    for (lines, option) in [
+        ("bridge_certfile x\nbridge_keyfile y", "bridge_certfile"),
+        ("bridge_insecure true", "bridge_insecure"),
+        ("bridge_alpn mqtt", "bridge_alpn"),
+        ("remote_password x", "remote_password"),
+    ] {
+        let start = format!("Warning: Bridge b: '{option}' has no effect without '");
+        assert!(told(lines).iter().any(|line| line.starts_with(&start)), "{lines}: {:?}", told(lines));
+    }
+    for lines in [
+        "bridge_cafile z\nbridge_certfile x\nbridge_keyfile y\nbridge_insecure true",
+        "remote_username u\nremote_password x",
+        "remote_password x\nbridge_protocol_version mqttv50",
+    ] {
+        assert!(told(lines).iter().all(|line| !line.contains("has no effect")), "{lines}: {:?}", told(lines));
+    }
+}

@@ -243,12 +243,23 @@ impl EventLoop {
                 step
             }
         };
-        // An operator may have ended the session as well: messages wait all the same.
-        let profile = self.bridges.all.get(at).map(|kept| Rc::clone(kept.connector.profile()));
-        if let Some(profile) = profile.filter(|profile| self.broker.find_client(&profile.local_id).is_none()) {
-            self.open_bridge_session(now, &profile);
-        }
+        self.follow_session(now, at);
         self.take_step(now, at, step);
+    }
+
+    /// Sees to it that messages wait under the local client id that the next connection has: an operator may have ended the
+    /// session, and a reload may have brought another id.
+    fn follow_session(&mut self, now: Now, at: usize) {
+        let Some(kept) = self.bridges.all.get(at) else { return };
+        let (old, new) = (Rc::clone(kept.connector.profile()), Rc::clone(kept.connector.newest()));
+        if old.local_id != new.local_id && self.broker.find_client(&old.local_id).is_some() {
+            let (name, id) = (&new.config.name, &old.local_id);
+            crate::notice!("Bridge {name}: what waited for it under its former local client id {id} is gone.");
+            self.broker.close_bridge(id);
+        }
+        if self.broker.find_client(&new.local_id).is_none() {
+            self.open_bridge_session(now, &new);
+        }
     }
 
     /// What operators see of the bridges.

@@ -46,17 +46,9 @@ impl EventLoop {
         if bridge.reload == ReloadType::Immediate {
             self.end_bridge(now, at, "its configuration has changed");
         }
-        if old.local_id != profile.local_id {
-            crate::notice!(
-                "Bridge {}: what waited for it under its former local client id {} is gone.",
-                bridge.name,
-                old.local_id
-            );
-            // A connection that goes on keeps its session until it ends.
-            if self.bridges.all.get(at).is_some_and(|kept| kept.conn.is_none()) {
-                self.broker.close_bridge(&old.local_id);
-            }
-            self.open_bridge_session(now, &profile);
+        // A connection that goes on keeps its session until it ends.
+        if self.bridges.all.get(at).is_some_and(|kept| kept.conn.is_none()) {
+            self.follow_session(now, at);
         }
         if old.state_topic != profile.state_topic && old.config.notifications {
             self.broker.publish_of_bridge(now, &old.state_topic, "");

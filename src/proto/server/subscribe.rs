@@ -58,6 +58,8 @@ impl Server {
     pub(super) fn go_on(&mut self, turn: &mut Turn<'_>) -> Handled {
         let unfinished = self.extra.as_mut().and_then(|extra| extra.unfinished.take());
         let (Some(mut unfinished), Some(session)) = (unfinished, self.session()) else { return Ok(()) };
+        // It waits for us, not we for it.
+        self.last_in_ms = turn.now.mono_ms;
         let done = mem::take(&mut unfinished.done);
         let left = match packet::decode(self.version, Role::FromClient, unfinished.first, &unfinished.body)? {
             Packet::Subscribe(packet) => self.on_subscribe(turn, session, &packet, done)?,

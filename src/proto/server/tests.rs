@@ -419,6 +419,23 @@ fn a_large_subscribe_is_handled_in_slices() {
 }
 
 #[test]
+fn a_client_whose_subscribe_takes_many_turns_is_not_timed_out() {
+    let mut world = World::new();
+    let at = world.open();
+    world.send(at, &connect(4, true, 2, &[], "c"));
+    world.received(at);
+    let request = packet(0x82, &many_filters(ProtocolVersion::V311, true, 10_000, None));
+    assert!(matches!(world.send(at, &request), Flow::Again));
+    for _ in 0..5 {
+        world.now.mono_ms += 2000;
+        assert!(matches!(world.send(at, &[]), Flow::Again));
+        assert!(matches!(world.with(at, |server, turn| server.on_timer(turn)), Flow::Continue));
+    }
+    let (_, flow) = turns_for(&mut world, at, &[]);
+    assert!(matches!(flow, Flow::Continue), "{flow:?}");
+}
+
+#[test]
 fn a_client_that_goes_in_the_midst_of_its_subscribe_leaves_nothing() {
     let mut world = World::new();
     let at = world.open();

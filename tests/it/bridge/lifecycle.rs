@@ -18,7 +18,8 @@ fn messages_wait_for_the_other_broker_and_the_state_tells_the_truth() {
     let far = far_at(port, "");
     assert_eq!(state.next().payload, "1");
     let mut all = Reader::new(&far, "all", &["q/#", STATE]);
-    assert_eq!(all.next(), message(STATE, "1", 1, true), "what waited had gone before, or comes now");
+    // What waited has gone before, or comes now.
+    all.until(STATE, "1");
     drop(far);
     assert_eq!(state.next().payload, "0");
 }
@@ -301,4 +302,26 @@ fn what_waits_for_a_bridge_outlives_a_restart() {
     assert_eq!(reader.next().payload, "later");
     reader.silence(Duration::from_millis(200));
     std::fs::remove_dir_all(&location).unwrap();
+}
+
+#[test]
+fn another_local_client_id_is_another_queue() {
+    let near = Broker::start_with(&bridge(free_port(), "topic q/# out 1"));
+    say(&near, "q/1", "old", 1, false);
+    let far = Broker::start();
+    let mut reader = Reader::new(&far, "reader", &["q/#"]);
+    near.write_config(&bridge(far.port(), "topic q/# out 1\nlocal_clientid other"));
+    near.signal("HUP");
+    near.wait_for_log("what waited for it under its former local client id local.link is gone.", LIMIT);
+    wait_for_state(&far, STATE, "1");
+    say(&near, "q/2", "new", 1, false);
+    assert_eq!(reader.next().payload, "new");
+    // While it is connected a lazy change waits, and nothing is sent twice.
+    near.write_config(&bridge(far.port(), "topic q/# out 1\nlocal_clientid third"));
+    let mark = near.log_mark();
+    near.signal("HUP");
+    near.wait_for_log_after(mark, "Config reloaded.", LIMIT);
+    say(&near, "q/3", "once", 1, false);
+    assert_eq!(reader.next().payload, "once");
+    reader.silence(Duration::from_millis(200));
 }
