@@ -62,6 +62,7 @@ SEEDS ?= 10000
 soak:
 	SEEDS=$(SEEDS) $(CARGO) test --profile soak --locked --test sim
 	ACL_CHECKS=10000 $(CARGO) test --locked --test it acl::debian
+	SN_CROWD=10000 $(CARGO) test --locked --test it sn_crowd
 	LINKS_FULL=1 $(CARGO) test --locked --test links -- --nocapture --test-threads 1
 	$(CARGO) test --locked --no-run
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done

@@ -208,11 +208,10 @@ impl Msg {
         self.0.refs()
     }
 
-    /// A hash of which message it is, not of what it says.
+    /// Which message it is: no other has this number as long as it is there.
     #[must_use]
-    pub fn address_hash(&self) -> u64 {
-        // Addresses are multiples of 16 at best; nobody outside chooses them.
-        (self.0.address() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
+    pub fn address(&self) -> usize {
+        self.0.address()
     }
 
     /// True when both are the same message, not merely equal ones.

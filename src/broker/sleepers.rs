@@ -1,5 +1,6 @@
 //! What only MQTT-SN needs of a session: sleep, a will that stays with it, and questions about QoS 2.
 
+use super::message::Msg;
 use super::session::{Attachment, KeepQos0};
 use super::will::Will;
 use super::{Broker, SessionId};
@@ -56,11 +57,11 @@ impl Broker {
         session.trim();
     }
 
-    /// True when a QoS 2 message with this packet identifier waits for its PUBREL.
+    /// The QoS 2 message with this packet identifier that waits for its PUBREL.
     #[must_use]
-    pub fn has_qos2(&self, id: SessionId, packet: PacketId) -> bool {
-        let flow = self.sessions.get(id).and_then(|session| session.flow.as_ref());
-        flow.is_some_and(|flow| flow.inbound.contains_key(&packet.get()))
+    pub fn stored_qos2(&self, id: SessionId, packet: PacketId) -> Option<&Msg> {
+        let flow = self.sessions.get(id)?.flow.as_ref()?;
+        flow.inbound.get(&packet.get()).map(|inbound| &inbound.msg)
     }
 
     /// True when the client may have one more QoS 2 message under way to the broker.

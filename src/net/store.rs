@@ -39,6 +39,8 @@ struct Database {
     path: PathBuf,
     disk: Worker<Job, Answer>,
     save: Option<Save>,
+    /// What a save that is over has kept and still lets go.
+    releasing: Option<Saver>,
     /// Asked for while another one was under way.
     again: bool,
     /// The next look whether to save `[conf: autosave_interval]`.
@@ -116,6 +118,7 @@ impl Store {
             path: restored.path,
             disk,
             save: None,
+            releasing: None,
             again: false,
             due_ms: None,
             retry_ms: None,
@@ -154,12 +157,14 @@ impl Store {
 
     /// True while there is something to do that waits for nothing.
     pub(super) fn is_busy(&self) -> bool {
-        self.0.as_ref().and_then(|database| database.save.as_ref()).is_some_and(Save::wants_slice)
+        let Store(Some(database)) = self else { return false };
+        database.releasing.is_some() || database.save.as_ref().is_some_and(Save::wants_slice)
     }
 
     /// Goes on with a save, or begins one that is due.
     pub(super) fn turn(&mut self, settings: &Global, broker: &mut Broker, now: Now) {
         let Store(Some(database)) = self else { return };
+        database.releasing.take_if(|saver| saver.release(ITEMS_PER_TURN));
         if database.save.is_some() {
             database.advance(broker, now);
         } else if database.is_due(settings, broker, now) {
@@ -271,10 +276,10 @@ impl Database {
     }
 
     fn saved(&mut self, broker: &mut Broker, now: Now, kept: &Kept) {
-        if let Some(Save { saver, .. }) = self.save.take()
-            && saver.left_out() > 0
-        {
-            log::warn!("Warning: {} items did not fit the format of the database.", saver.left_out());
+        self.releasing = self.save.take().map(|save| save.saver);
+        let left_out = self.releasing.as_ref().map_or(0, Saver::left_out);
+        if left_out > 0 {
+            log::warn!("Warning: {left_out} items did not fit the format of the database.");
         }
         if self.retry_ms.take().is_some() {
             crate::notice!("The database could be saved again.");
@@ -291,7 +296,7 @@ impl Database {
 
     /// The old file stays, and the next try follows in a minute. Clients do not notice.
     fn failed(&mut self, broker: &mut Broker, now: Now, error: &io::Error) {
-        self.save = None;
+        self.releasing = self.save.take().map(|save| save.saver);
         self.again = false;
         broker.abort_snapshot();
         broker.set_altered();

@@ -27,9 +27,10 @@ pub struct Saver {
     writer: Writer,
     now: Now,
     next_id: u64,
-    /// Messages that something else may refer to as well. They are kept until the file is written, so that no other gets
-    /// their address.
-    written: HashTable<(u64, Msg)>,
+    /// Messages that something else may refer to as well: by their address, the id they were written with.
+    written: HashTable<(u64, usize)>,
+    /// These messages: they are kept until the file is written, so that no other gets their address.
+    kept: Vec<Msg>,
     released: u64,
     out: Vec<u8>,
     /// An empty buffer for the next bytes.
@@ -46,7 +47,17 @@ impl Saver {
         writer.header(&mut out);
         let config = Chunk::Config(Config { last_db_id: LAST_ID, shutdown });
         let _always = writer.chunk(&mut out, &config);
-        Saver { writer, now, next_id: 1, written: HashTable::new(), released: 0, out, spare: Vec::new(), left_out: 0 }
+        Saver {
+            writer,
+            now,
+            next_id: 1,
+            written: HashTable::new(),
+            kept: Vec::new(),
+            released: 0,
+            out,
+            spare: Vec::new(),
+            left_out: 0,
+        }
     }
 
     /// The bytes so far that were not taken away. Whoever takes them empties it.
@@ -75,6 +86,13 @@ impl Saver {
     #[must_use]
     pub const fn left_out(&self) -> u64 {
         self.left_out
+    }
+
+    /// The file is written: lets go of at most `most` messages that were kept for it, since to do so takes time. True when
+    /// none is left.
+    pub fn release(&mut self, most: usize) -> bool {
+        self.kept.truncate(self.kept.len().saturating_sub(most));
+        self.kept.is_empty()
     }
 
     /// Appends an item of a snapshot.
@@ -144,9 +162,9 @@ impl Saver {
 
     /// The id of a message, which is written if it was not yet. `None` when no file can hold it.
     fn store_id(&mut self, msg: &Msg, source_packet_id: u16) -> Option<u64> {
-        let hash = msg.address_hash();
+        let address = msg.address();
         let shared = msg.refs() > 1;
-        if shared && let Some((id, _)) = self.written.find(hash, |(_, other)| other.same(msg)) {
+        if shared && let Some((id, _)) = self.written.find(hash(address), |(_, other)| *other == address) {
             return Some(*id);
         }
         let source = msg.source();
@@ -168,7 +186,8 @@ impl Saver {
         });
         let id = self.message(&chunk)?;
         if shared {
-            self.written.insert_unique(hash, (id, msg.clone()), |(_, other)| other.address_hash());
+            self.written.insert_unique(hash(address), (id, address), |(_, other)| hash(*other));
+            self.kept.push(msg.clone());
         }
         Some(id)
     }
@@ -191,6 +210,11 @@ impl Saver {
         }
         self.released
     }
+}
+
+/// A hash of an address, which is a multiple of 16 at best. Nobody outside chooses it.
+fn hash(address: usize) -> u64 {
+    (address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
 }
 
 fn wire_options(options: SubOptions) -> SubscribeOptions {

@@ -13,9 +13,10 @@ mod client;
 mod process;
 
 use std::io;
+use std::net::UdpSocket;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::Load;
 use process::{Kind, Process, raise_descriptor_limit};
@@ -57,6 +58,9 @@ fn compare() -> io::Result<()> {
     }
     println!("{:>14}", if kinds.len() > 1 { "ours / tuned" } else { "" });
     memory(&kinds, quick)?;
+    if cfg!(feature = "mqttsn") {
+        memory_of_devices(&kinds[0], quick)?;
+    }
     processor(&kinds, quick)
 }
 
@@ -104,6 +108,44 @@ fn memory(kinds: &[Kind], quick: bool) -> io::Result<()> {
             row(&format!("resident, {count} clients, {with}"), &table[2 + 2 * at], "KiB");
             row("  per client", &table[3 + 2 * at], "bytes");
         }
+    }
+    Ok(())
+}
+
+/// Resident memory with idle MQTT-SN devices, which only ours serves.
+fn memory_of_devices(ours: &Kind, quick: bool) -> io::Result<()> {
+    let port = UdpSocket::bind(("127.0.0.1", 0))?.local_addr()?.port();
+    // The listener is one more line of the configuration, for as long as this program runs.
+    let config = Box::leak(format!("listener {port} 127.0.0.1\nprotocol mqtt-sn\n").into_boxed_str());
+    let broker = Process::start(&Kind { name: ours.name, program: ours.program.clone(), config })?;
+    let deadline = Instant::now() + LIMIT;
+    let connect = |n: usize| -> io::Result<UdpSocket> {
+        let device = UdpSocket::bind(("127.0.0.1", 0))?;
+        device.connect(("127.0.0.1", port))?;
+        device.set_read_timeout(Some(LIMIT))?;
+        let mut datagram = vec![0, 0x04, 0x04, 1, 0xFF, 0xFF];
+        datagram.extend(format!("idle-client-{n:05}").bytes());
+        datagram[0] = u8::try_from(datagram.len()).unwrap_or(u8::MAX);
+        let mut answer = [0; 8];
+        loop {
+            // The port opens a moment after that for TCP.
+            match device.send(&datagram).and_then(|_| device.recv(&mut answer)) {
+                Ok(3) if answer[..3] == [3, 0x05, 0] => return Ok(device),
+                Ok(_) => return Err(io::Error::other("no CONNACK from the MQTT-SN listener")),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < deadline => {}
+                Err(error) => return Err(error),
+            }
+        }
+    };
+    let (mut devices, mut empty) = (vec![connect(0)?], None);
+    for count in if quick { [100, 1000] } else { [1000, 10_000] } {
+        let empty = *empty.get_or_insert(broker.rss()?);
+        for n in devices.len()..count {
+            devices.push(connect(n)?);
+        }
+        let rss = broker.rss()?;
+        row(&format!("resident, {count} MQTT-SN devices"), &[Some(rss / 1024)], "KiB");
+        row("  per device", &[Some(rss.saturating_sub(empty) / count as u64)], "bytes");
     }
     Ok(())
 }

@@ -37,6 +37,12 @@ mod reload;
 mod rumqttc_clients;
 mod running;
 mod script;
+#[cfg(feature = "mqttsn")]
+mod sn_crowd;
+#[cfg(feature = "mqttsn")]
+mod sn_peers;
+#[cfg(feature = "mqttsn")]
+mod sn_procedures;
 #[cfg(all(feature = "mqttsn", feature = "tools"))]
 mod sn_tools;
 mod stream;

@@ -8,6 +8,8 @@ mod net;
 mod oracle;
 mod rng;
 mod rules;
+#[cfg(feature = "mqttsn")]
+mod sn;
 mod world;
 
 use std::panic::catch_unwind;

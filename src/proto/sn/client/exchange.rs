@@ -205,8 +205,11 @@ impl Client {
                     self.transmit(now_ms, exchange);
                 }
             }
-            // Ours was lost, or belongs to a session before: the gateway need not keep the message id.
-            (Message::Pubrec { msg_id }, _) => self.send(now_ms, &Message::Pubrel { msg_id }),
+            // Our PUBREL was lost. Never for another id: the network may have held back a copy of a message that is done, and
+            // PUBREL would make it a second one.
+            (Message::Pubrec { msg_id }, Some(Await::Pubcomp)) if msg_id == own_id => {
+                self.send(now_ms, &Message::Pubrel { msg_id });
+            }
             (Message::Pubcomp { msg_id }, Some(Await::Pubcomp)) if msg_id == own_id => {
                 self.finish(ReturnCode::ACCEPTED)
             }

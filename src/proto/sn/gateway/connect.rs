@@ -72,7 +72,8 @@ impl Gateway {
             && (clean, will, device.keepalive_s) == (connect.clean_session, connect.will, connect.duration_s)
             && connect.protocol_id == PROTOCOL_ID;
         let at_once = turn.now.mono_ms < u64::from(device.connected_s).saturating_mul(1000).saturating_add(retry_ms);
-        if !same || !(fresh || at_once) {
+        // One that starts again later may have another will.
+        if !same || !(at_once || (fresh && !will)) {
             return false;
         }
         device.last_in_ms = turn.now.mono_ms;

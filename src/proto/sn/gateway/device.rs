@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::super::addr::{Addr, Source};
 use super::super::registry::Registry;
 use super::super::wire::TopicRef;
+use super::echo::Echoes;
 use crate::broker::SessionId;
 use crate::broker::changes::ChangeSeq;
 use crate::broker::message::Msg;
@@ -76,11 +77,13 @@ pub(super) struct Busy {
     pub(super) registering: Option<Registering>,
     /// Answers that wait until what they promise is on disk.
     pub(super) deferred: VecDeque<Deferred>,
+    /// QoS 2 messages from it that were released lately.
+    pub(super) echoes: Echoes,
 }
 
 impl Busy {
     pub(super) fn is_idle(&self) -> bool {
-        self.sent.is_empty() && self.registering.is_none() && self.deferred.is_empty()
+        self.sent.is_empty() && self.registering.is_none() && self.deferred.is_empty() && self.echoes.is_empty()
     }
 }
 

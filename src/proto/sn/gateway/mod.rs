@@ -20,6 +20,7 @@ mod deliver;
 mod device;
 mod dialogue;
 mod discovery;
+mod echo;
 mod publish;
 mod retry;
 mod sleep;
@@ -311,6 +312,10 @@ impl Gateway {
         let device = self.table.get_mut(id)?;
         device.last_in_ms = now.mono_ms;
         device.arrival.fresh = false;
+        if let Some(busy) = &mut device.busy {
+            busy.echoes.expire(now.mono_ms);
+            device.trim();
+        }
         Some(device.session)
     }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::wire::{Message, Publish, ReturnCode, TopicAck, TopicRef};
-use super::{Door, Gateway, Turn, Visit};
+use super::{Door, Gateway, Turn, Visit, echo};
 use crate::broker::auth::access::RulesId;
 use crate::broker::auth::acl::{Right, Who};
 use crate::broker::message::{Msg, NewMessage};
@@ -58,14 +58,13 @@ impl Gateway {
         count_in(turn, publish);
         let packet = PacketId::new(publish.msg_id);
         let ack = |code| Message::Puback(TopicAck { topic_id: publish.topic.id(), msg_id: publish.msg_id, code });
-        // QoS 2 whose first copy was taken: the same answer, however often it comes [SN 6.13].
+        let door = self.door_of(id).and_then(|number| self.door(number)).unwrap_or_else(|| visit.door.clone());
         if let (QoS::ExactlyOnce, Some(packet)) = (qos, packet)
-            && turn.broker.has_qos2(session, packet)
+            && self.is_repeated(turn, &door, (id, session), packet, publish)
         {
             self.acknowledge(turn, id, &Message::Pubrec { msg_id: publish.msg_id });
             return 2;
         }
-        let door = self.door_of(id).and_then(|number| self.door(number)).unwrap_or_else(|| visit.door.clone());
         let verdict = match self.topic_of(turn, &door, id, publish.topic) {
             Err(code) => Verdict::Refused(code),
             Ok(_) if qos != QoS::AtMostOnce && packet.is_none() => Verdict::Refused(ReturnCode::NOT_SUPPORTED),
@@ -104,6 +103,27 @@ impl Gateway {
         }
     }
 
+    /// QoS 2 whose first copy was taken: the same answer, however often it comes [SN 6.13]. A client that begins another message
+    /// under an id whose exchange it gave up means what it says.
+    fn is_repeated(
+        &mut self,
+        turn: &Turn<'_>,
+        door: &Door,
+        (id, session): (SnId, SessionId),
+        packet: PacketId,
+        publish: &Publish<'_>,
+    ) -> bool {
+        let stored = turn.broker.stored_qos2(session, packet);
+        let Ok(name) = self.topic_of(turn, door, id, publish.topic) else { return stored.is_some() };
+        let topic = format!("{}{name}", door.mount());
+        if let Some(stored) = stored {
+            return publish.dup || (stored.topic() == topic && stored.payload() == publish.data);
+        }
+        let content = echo::content(&topic, publish.data);
+        let busy = self.table.get_mut(id).and_then(|device| device.busy.as_mut());
+        busy.is_some_and(|busy| busy.echoes.is_copy(turn.now.mono_ms, packet.get(), content))
+    }
+
     /// The name that a PUBLISH means, without the mount point.
     fn topic_of(&self, turn: &Turn<'_>, door: &Door, id: SnId, topic: TopicRef) -> Result<String, ReturnCode> {
         let device = self.table.get(id).ok_or(ReturnCode::NOT_SUPPORTED)?;
@@ -121,7 +141,15 @@ impl Gateway {
 
     /// PUBREL: the message that waited is routed. Always answered, since the first answer may be lost.
     pub(super) fn on_pubrel(&mut self, turn: &mut Turn<'_>, (id, session): (SnId, SessionId), msg_id: u16) -> u32 {
-        let released = PacketId::new(msg_id).and_then(|packet| turn.broker.release(turn.now, session, packet));
+        let packet = PacketId::new(msg_id);
+        if let Some(stored) = packet.and_then(|packet| turn.broker.stored_qos2(session, packet)) {
+            let content = echo::content(stored.topic(), stored.payload());
+            let until_ms = turn.now.mono_ms.saturating_add(turn.retry_ms());
+            if let Some(device) = self.table.get_mut(id) {
+                device.busy().echoes.remember(msg_id, content, until_ms);
+            }
+        }
+        let released = packet.and_then(|packet| turn.broker.release(turn.now, session, packet));
         self.acknowledge(turn, id, &Message::Pubcomp { msg_id });
         released.map_or(2, |published| published.work.saturating_add(2))
     }
@@ -241,7 +269,8 @@ fn take(
 }
 
 fn store_qos2(turn: &mut Turn<'_>, session: SessionId, packet: PacketId, msg: Msg) -> Verdict {
-    if !turn.broker.has_qos2_room(session) {
+    let replaces = turn.broker.stored_qos2(session, packet).is_some();
+    if !replaces && !turn.broker.has_qos2_room(session) {
         return Verdict::Refused(ReturnCode::CONGESTION);
     }
     match turn.broker.receive_qos2(session, packet, msg) {
