@@ -403,3 +403,38 @@ fn a_session_of_a_device_survives_a_restart() {
     }
     drop(broker);
 }
+
+/// `$CONTROL/broker/v1`: an operator sees devices among the clients, and sends one away.
+#[test]
+#[cfg(feature = "control")]
+fn an_operator_sees_devices_and_sends_them_away() {
+    let (broker, gateway) = start("enable_control_api true");
+    let device = Device::new(gateway);
+    device.join("device", true);
+    let mut client = Client::connect(broker.addr(), 4, "client");
+    client.send(&client::subscribe(4, 1, "$CONTROL/broker/v1/response", 0));
+    client.expect(&[0x90, 3, 0, 1, 0]);
+    let mut ask = |command: &str| {
+        client.send(&client::publish(
+            4,
+            0,
+            "$CONTROL/broker/v1",
+            0,
+            format!("{{\"commands\":[{command}]}}").as_bytes(),
+        ));
+        String::from_utf8_lossy(&client.packet()).into_owned()
+    };
+    let answer = ask(r#"{"command":"getClient","clientid":"device"}"#);
+    let port = device.socket.local_addr().unwrap().port();
+    for wanted in [
+        r#""address":"127.0.0.1""#.to_string(),
+        format!(r#""remotePort":{port}"#),
+        r#""protocolVersion":"MQTT-SN 1.2""#.into(),
+        r#""keepalive":60"#.into(),
+    ] {
+        assert!(answer.contains(&wanted), "no {wanted} in {answer}");
+    }
+    ask(r#"{"command":"disconnectClient","clientid":"device"}"#);
+    device.expect(&GOODBYE);
+    broker.wait_for_log("disconnected: administrative action.", LIMIT);
+}

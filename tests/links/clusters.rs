@@ -8,7 +8,7 @@ use crate::engines::{Nats, RabbitMq};
 use crate::namespace::Namespace;
 use crate::session::Place;
 use crate::settings::{full, side_by_side};
-use crate::traffic::{Arrival, Collector, Publisher};
+use crate::traffic::{Arrival, Collector, Publisher, wait_for_way};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -43,6 +43,8 @@ fn both_ways(local: &Broker, remote: SocketAddr, qos: u8, round: &str) {
     let name = |direction: &str| format!("{direction}/{round}");
     let arrived_far = Collector::start(&far, &format!("far-{round}"), "out/#", qos);
     let arrived_near = Collector::start(&near, &format!("near-{round}"), "in/#", qos);
+    wait_for_way(&far, &format!("in/probe-{round}"), &arrived_near);
+    wait_for_way(&near, &format!("out/probe-{round}"), &arrived_far);
     let pace = Duration::from_millis(2);
     let outward = Publisher::start(&near, &name("out"), qos, pace, 0);
     let inward = Publisher::start(&far, &name("in"), qos, pace, 0);

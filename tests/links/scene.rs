@@ -13,7 +13,7 @@ use crate::broker::{Broker, program};
 use crate::dns::{Answer, NameServer};
 use crate::proxy::Proxy;
 use crate::session::Place;
-use crate::traffic::{Arrival, Collector, Publisher};
+use crate::traffic::{Arrival, Collector, Publisher, wait_for_way};
 
 /// Where the bridge believes its peer to be.
 pub(crate) const PEER: &str = "peer.test";
@@ -232,6 +232,7 @@ pub(crate) struct Tally {
     pub(crate) qos: u8,
     pub(crate) sent: u32,
     pub(crate) lost: usize,
+    pub(crate) first_lost: Option<usize>,
     pub(crate) twice: usize,
     /// First arrivals behind a later one.
     pub(crate) late: usize,
@@ -243,10 +244,10 @@ pub(crate) struct Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Tally { topic, qos, sent, lost, twice, late, doubles, twice_there } = self;
+        let Tally { topic, qos, sent, lost, first_lost, twice, late, doubles, twice_there } = self;
         write!(
             f,
-            "{topic}, QoS {qos}: {sent} sent, {lost} lost, {twice} more than once {doubles:?} ({twice_there} there), \
+            "{topic}, QoS {qos}: {sent} sent, {lost} lost {first_lost:?}, {twice} more than once {doubles:?} ({twice_there} there), \
              {late} out of order"
         )
     }
@@ -257,6 +258,8 @@ impl Load {
         let far = Collector::start(&scene.far, "far", "out/#", 2);
         let near = Collector::start(&scene.near, "near", "in/#", 2);
         let control = Collector::start(&scene.far, "control", "in/#", 2);
+        wait_for_way(&scene.far, "in/probe", &near);
+        wait_for_way(&scene.near, "out/probe", &far);
         let stream = |topic: &'static str, place: &Place, qos: u8| {
             (topic, qos, Publisher::start(place, topic, qos, Duration::from_millis(10), 100))
         };
@@ -299,6 +302,7 @@ impl Load {
                 topic,
                 qos: *qos,
                 sent,
+                first_lost: counts.iter().position(|count| *count == 0),
                 lost: counts.iter().filter(|count| **count == 0).count(),
                 twice: counts.iter().filter(|count| **count > 1).count(),
                 late,

@@ -270,6 +270,15 @@ impl Collector {
     }
 }
 
+/// Waits until what is published to `topic` at `place` arrives at the collector: only then do all subscriptions on the way
+/// stand, and a bridge says that it is connected before they do.
+pub(crate) fn wait_for_way(place: &Place, topic: &str, collector: &Collector) {
+    let probe = Publisher::start(place, topic, 0, TICK, 0);
+    let there = collector.wait_for(topic, Duration::from_secs(60), |seen| !seen.is_empty());
+    assert!(there, "nothing gets through to {topic}");
+    drop(probe);
+}
+
 impl Drop for Collector {
     fn drop(&mut self) {
         self.lock().stop = true;

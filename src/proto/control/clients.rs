@@ -2,7 +2,7 @@
 
 use super::Context;
 use super::json::{Object, put_text};
-use crate::broker::SessionId;
+use crate::broker::{ConnId, SessionId};
 use crate::wire::ProtocolVersion;
 
 /// Subscriptions that are shown of one client, at most.
@@ -32,10 +32,11 @@ pub(super) fn put_client(out: &mut String, context: &Context<'_>, id: SessionId,
     }
     object.text(
         "protocolVersion",
-        match client.version {
-            ProtocolVersion::V31 => "3.1",
-            ProtocolVersion::V311 => "3.1.1",
-            ProtocolVersion::V5 => "5.0",
+        match (client.conn.and_then(ConnId::sn), client.version) {
+            (Some(_), _) => "MQTT-SN 1.2",
+            (None, ProtocolVersion::V31) => "3.1",
+            (None, ProtocolVersion::V311) => "3.1.1",
+            (None, ProtocolVersion::V5) => "5.0",
         },
     );
     if client.bridge {

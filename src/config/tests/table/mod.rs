@@ -389,7 +389,8 @@ fn few_options_are_ignored_with_a_warning() {
         OPTIONS.iter().filter(|row| matches!(row.lack, Some(Lack::Warning(_)))).map(|row| row.name).collect();
     let control = if cfg!(feature = "control") { None } else { Some("enable_control_api") };
     let sys = if cfg!(feature = "sys-tree") { None } else { Some("sys_interval") };
+    let strict = if cfg!(feature = "persistence") { None } else { Some("persistence_strict") };
     let [files, origin] = ["http_dir", "websockets_origin"].map(|name| (!cfg!(feature = "websockets")).then_some(name));
-    let expected: Vec<_> = control.into_iter().chain(files).chain(sys).chain(origin).collect();
+    let expected: Vec<_> = control.into_iter().chain(files).chain(strict).chain(sys).chain(origin).collect();
     assert_eq!(ignored, expected);
 }
