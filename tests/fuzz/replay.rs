@@ -51,7 +51,9 @@ fn replay(target: &str, mutations: usize, body: fn(&[u8])) {
     let seeds = seeds_of(target);
     seeds.iter().for_each(|seed| body(seed));
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    for _ in 0..mutations {
+    // How many times as many, for those who have no fuzzer at hand: `REPLAYS=100 cargo test --test fuzz db`.
+    let times = std::env::var("REPLAYS").ok().and_then(|times| times.parse::<usize>().ok()).unwrap_or(1);
+    for _ in 0..mutations * times {
         body(&mutate(&seeds, &mut random));
     }
 }
@@ -106,7 +108,7 @@ fn metrics() {
 #[cfg(feature = "persistence")]
 #[test]
 fn db() {
-    replay("db", 20_000, bodies::db);
+    replay("db", 8_000, bodies::db);
 }
 
 #[cfg(feature = "proxy")]
