@@ -1,6 +1,6 @@
 //! What an operator sees and does: who is a client, with what queues; send one away; clear retained messages.
 
-use super::changes::Change;
+use super::lifecycle::record_session;
 use super::message::{Msg, NewMessage};
 use super::retain::{Cursor, Step};
 use super::subs::SessionSub;
@@ -104,13 +104,12 @@ impl Broker {
     }
 
     /// Has the connection closed if it still belongs to the session; `end_session` ends the session with it.
-    pub fn kick(&mut self, id: SessionId, conn: ConnId, end_session: bool) {
+    pub fn kick(&mut self, now: Now, id: SessionId, conn: ConnId, end_session: bool) {
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn() == Some(conn)) else { return };
         if end_session && session.expiry_s != 0 {
             // From here on as after a CONNECT that asked for no more, except that storage knew the session.
             session.expiry_s = 0;
-            let client_id = session.client_id();
-            self.changes.record(|| Change::SessionEnded { client_id: client_id.into() });
+            record_session(&mut self.changes, now, session);
         }
         self.actions.push_back(Action::Kick { conn });
     }

@@ -2,12 +2,14 @@
 
 use super::auth::access::Access;
 use super::auth::acl::Right;
-use super::changes::Change;
+use super::changes::Changes;
+use super::changes::record::{Change, Queued};
 use super::inflight::{Delivery, Flags, Out};
 use super::message::{Msg, NewMessage, Source};
 use super::session::{Attachment, Session, Sessions};
 use super::snapshot::Storage;
 use super::stats::Stats;
+use super::stored::is_own_topic;
 use super::subs::{Match, Sink, Subs};
 use super::{Broker, ConnId, SessionId};
 use crate::config::Global;
@@ -84,6 +86,7 @@ impl Sink for Router<'_> {
 /// What it takes to append to the queues of sessions.
 struct Queues<'a> {
     settings: &'a Global,
+    changes: &'a mut Changes,
     stats: &'a mut Stats,
     storage: &'a mut Storage,
     dirty: &'a mut Vec<ConnId>,
@@ -132,6 +135,9 @@ impl Queues<'_> {
         // Else it is only for this connection.
         if !express || session.flow.as_ref().is_some_and(|flow| !flow.takes_express()) {
             self.storage.queueing(id, session);
+            if session.lasts() {
+                record_queued(self.changes, session.client_id(), &delivery);
+            }
         }
         let flow = session.flow_mut();
         flow.push(delivery, express);
@@ -174,6 +180,16 @@ fn pressure_of(settings: &Global, len: usize) -> u32 {
     }
 }
 
+/// Records that a message is now in the queue of a session that lasts.
+pub(crate) fn record_queued(changes: &mut Changes, client_id: &str, delivery: &Delivery) {
+    let Some(msg) = &delivery.msg else { return };
+    let (flags, sub_id) = (delivery.flags, delivery.sub_id);
+    changes.record_with(msg, |number| Change::Queued {
+        client_id,
+        entry: Queued { number, qos: flags.qos(), retain: flags.retain(), shared: flags.shared(), sub_id },
+    });
+}
+
 /// Puts a connected session on the list of those to be flushed.
 pub(crate) fn mark_dirty(dirty: &mut Vec<ConnId>, session: &mut Session) {
     if let Some(conn) = session.conn()
@@ -194,11 +210,13 @@ impl Broker {
     /// The subscription table and a router for `msg`, side by side.
     pub(crate) fn router<'a>(&'a mut self, msg: &'a Msg, from: Option<SessionId>) -> (&'a mut Subs, Router<'a>) {
         self.publish_stamp = self.publish_stamp.wrapping_add(1).max(1);
-        let Broker { access, subs, sessions, settings, stats, storage, dirty, pressure, publish_stamp, .. } = self;
+        let Broker {
+            access, subs, sessions, settings, changes, stats, storage, dirty, pressure, publish_stamp, ..
+        } = self;
         let (restricted, stamp) = (access.restricts(), *publish_stamp);
         let topic = msg.topic();
         let matched = false;
-        let queues = Queues { settings, stats, storage, dirty, pressure };
+        let queues = Queues { settings, changes, stats, storage, dirty, pressure };
         (subs, Router { access, restricted, sessions, queues, msg, topic, from, stamp, matched })
     }
 
@@ -226,20 +244,25 @@ impl Broker {
     /// Routes a message: keeps it if it is retained, and queues it for every session that subscribed to its topic. `from`
     /// is the session that published it, for no-local; `None` for wills and the broker's own messages.
     pub fn publish(&mut self, now: Now, from: Option<SessionId>, msg: &Msg) -> Published {
+        self.changes.begin();
         if msg.retain() {
             self.storage.before_retained(msg.topic(), &self.retained);
+            let lasting = !is_own_topic(msg.topic());
             if msg.payload_len() == 0 {
-                self.retained.remove(msg.topic());
+                if self.retained.remove(msg.topic()).is_some() && lasting {
+                    self.changes.record(|| Change::Cleared { topic: msg.topic() });
+                }
             } else if !msg.expired(now) {
                 self.retained.insert(msg.clone());
+                if lasting {
+                    self.changes.record_with(msg, |number| Change::Retained { number });
+                }
             }
         }
         let (subs, mut router) = self.router(msg, from);
         let work = subs.publish(router.topic, &mut router);
         let matched = router.matched;
-        if matched || msg.retain() {
-            self.changes.record(|| Change::Published(msg.clone()));
-        }
+        self.changes.end();
         Published { matched, work }
     }
 
@@ -253,7 +276,7 @@ impl Broker {
         }
         let flags = Flags::new(QoS::AtMostOnce, false, false);
         let delivery = Delivery { msg: Some(msg), sub_id: 0, id: 0, out: Out::Queued, flags };
-        let Broker { settings, stats, storage, dirty, pressure, .. } = self;
-        Queues { settings, stats, storage, dirty, pressure }.push(id, session, delivery);
+        let Broker { settings, changes, stats, storage, dirty, pressure, .. } = self;
+        Queues { settings, changes, stats, storage, dirty, pressure }.push(id, session, delivery);
     }
 }

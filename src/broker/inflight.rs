@@ -11,6 +11,7 @@ mod stored;
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::changes::ChangeSeq;
 use super::message::Msg;
 use super::retain::Cursor;
 use crate::wire::{PacketId, QoS};
@@ -25,6 +26,8 @@ const SEARCHED: usize = 1024;
 pub(crate) enum Out {
     /// In a queue; never sent to this client.
     Queued,
+    /// It has its identifier, and is sent when that is on disk.
+    Held,
     /// QoS 1, sent.
     AwaitPuback,
     /// QoS 2, sent.
@@ -69,6 +72,14 @@ impl Flags {
         self.0 & Flags::RETAIN != 0
     }
 
+    /// Where a message with this QoS stands when it has been sent.
+    fn sent(self) -> Out {
+        match self.qos() {
+            QoS::ExactlyOnce => Out::AwaitPubrec,
+            _ => Out::AwaitPuback,
+        }
+    }
+
     /// True when it came through a shared subscription, so another member may have it if this session ends.
     pub(crate) fn shared(self) -> bool {
         self.0 & Flags::SHARED != 0
@@ -108,6 +119,9 @@ pub(crate) struct Flow {
     sent: VecDeque<Delivery>,
     /// Entries at the front of `sent` that were sent on an earlier connection and not yet again.
     resend: Resend,
+    /// Entries at the end of `sent` that are [`Out::Held`], and until when.
+    held: usize,
+    held_until: ChangeSeq,
     /// Tombstones in `sent`.
     done: usize,
     /// False after an identifier had to be skipped: `sent` is then searched from the front.
@@ -276,13 +290,48 @@ impl Flow {
     /// Records that `delivery` was sent under `id`.
     pub(crate) fn mark_sent(&mut self, mut delivery: Delivery, id: PacketId) {
         delivery.id = id.get();
-        delivery.out = match delivery.flags.qos() {
-            QoS::ExactlyOnce => Out::AwaitPubrec,
-            _ => Out::AwaitPuback,
-        };
+        delivery.out = delivery.flags.sent();
         self.sent_bytes = self.sent_bytes.saturating_add(delivery.payload_len());
         make_room(&mut self.sent);
         self.sent.push_back(delivery);
+    }
+
+    /// Records that `delivery` will be sent under `id` when that is on disk.
+    pub(crate) fn hold(&mut self, delivery: Delivery, id: PacketId, until: ChangeSeq) {
+        self.mark_sent(delivery, id);
+        if let Some(entry) = self.sent.back_mut() {
+            entry.out = Out::Held;
+        }
+        self.held += 1;
+        self.held_until = until;
+    }
+
+    /// How many are held back. While there are some, nothing else gets an identifier.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The next entry that was held back, if what it waits for `is_synced`.
+    pub(crate) fn next_held(&mut self, is_synced: impl FnOnce(ChangeSeq) -> bool) -> Option<&Delivery> {
+        if self.held == 0 || !is_synced(self.held_until) {
+            return None;
+        }
+        let at = self.sent.len().checked_sub(self.held)?;
+        self.held -= 1;
+        let entry = self.sent.get_mut(at)?;
+        entry.out = entry.flags.sent();
+        Some(entry)
+    }
+
+    /// The number of the message with this identifier; 0 when there is none, or it is no longer needed.
+    pub(crate) fn number_of(&self, id: PacketId) -> u64 {
+        let entry = self.position(id.get()).and_then(|at| self.sent.get(at));
+        entry.and_then(|entry| entry.msg.as_ref()).map_or(0, Msg::number)
+    }
+
+    /// Whether the message with this identifier waits for PUBCOMP.
+    pub(crate) fn awaits_pubcomp(&self, id: PacketId) -> bool {
+        self.position(id.get()).and_then(|at| self.sent.get(at)).is_some_and(|entry| entry.out == Out::AwaitPubcomp)
     }
 
     fn position(&self, id: u16) -> Option<usize> {
@@ -370,6 +419,11 @@ impl Flow {
     pub(crate) fn reconnect(&mut self) {
         self.qos0.clear();
         self.unchecked[1] = 0;
+        // CONNACK waits for the disk, and what is sent comes behind it.
+        let first_held = self.sent.len().saturating_sub(std::mem::take(&mut self.held));
+        for entry in self.sent.range_mut(first_held..) {
+            entry.out = entry.flags.sent();
+        }
         self.resend = Resend { next: 0, end: self.sent.len(), open: 0 };
         for id in self.withheld.drain(..) {
             if let Some(gone) = self.inbound.remove(&id) {
@@ -459,7 +513,7 @@ impl Flow {
     pub(crate) fn take_shared(self) -> impl Iterator<Item = (Msg, u32)> {
         self.sent
             .into_iter()
-            .filter(|d| d.flags.qos() == QoS::AtLeastOnce)
+            .filter(|d| d.flags.qos() == QoS::AtLeastOnce || d.out == Out::Held)
             .chain(self.queue)
             .filter(|d| d.flags.shared() && d.flags.qos() != QoS::AtMostOnce)
             .filter_map(|d| d.msg.map(|msg| (msg, d.sub_id)))
@@ -469,6 +523,9 @@ impl Flow {
     pub(crate) fn check_invariants(&self) {
         let live = self.sent.iter().filter(|d| d.out != Out::Done).count();
         assert_eq!(live, self.inflight(), "tombstones are counted");
+        let held = self.sent.iter().skip(self.sent.len() - self.held);
+        assert!(held.clone().all(|d| d.out == Out::Held) && self.held == held.count());
+        assert_eq!(self.held, self.sent.iter().filter(|d| d.out == Out::Held).count());
         assert!(self.resend.next <= self.resend.end && self.resend.end <= self.sent.len(), "{:?}", self.resend);
         let again = self.sent.iter().take(self.resend.next).filter(|d| d.out != Out::Done).count();
         assert!(self.resend.end == 0 || self.resend.open == again, "{:?}", self.resend);
@@ -507,6 +564,7 @@ impl Flow {
             Out::AwaitPubcomp => {
                 self.finish(id, Out::AwaitPubcomp);
             }
+            Out::Held => entry.flags = Flags::new(QoS::AtLeastOnce, entry.flags.retain(), entry.flags.shared()),
             Out::Queued | Out::AwaitPuback | Out::Done => {}
         }
     }

@@ -2,10 +2,12 @@
 
 use super::auth::access::RulesId;
 use super::auth::acl::Right;
-use super::changes::Change;
+use super::changes::Changes;
+use super::changes::record::Change;
 use super::message::Msg;
 use super::retain::{Cursor, Step};
-use super::session::{Attachment, NEVER};
+use super::session::{Attachment, NEVER, Session};
+use super::stored::StoredSession;
 use super::will::Will;
 use super::{Action, Broker, ConnId, SessionId};
 use crate::config::Global;
@@ -66,6 +68,8 @@ pub enum ConnectRefused {
     TooManyClients,
     /// `[conf: memory_limit]` is reached.
     OutOfMemory,
+    /// The session would have to be stored, and storage is full.
+    StorageFull,
     /// The client id is that of a bridge of this broker, whose queue is nobody else's.
     OfBridge,
 }
@@ -109,6 +113,15 @@ impl Broker {
         if existing.is_some_and(|id| self.brings_too_much(id, &request)) {
             return Err(ConnectRefused::OutOfMemory);
         }
+        let expiry_s = self.expiry_for(&request);
+        let own = request.rules == RulesId::BRIDGE;
+        if expiry_s != 0
+            && !own
+            && self.changes.is_refusing()
+            && !existing.is_some_and(|id| self.is_as_stored(id, &request))
+        {
+            return Err(ConnectRefused::StorageFull);
+        }
         let old_conn = existing.and_then(|id| self.conn_of(id));
         let resumed = existing.and_then(|id| self.take_over(now, id, request.clean_start));
         let id = match resumed {
@@ -130,8 +143,7 @@ impl Broker {
         if let Some(conn) = old_conn {
             self.actions.push_back(Action::TakeOver { conn, by: id });
         }
-        let own = request.rules == RulesId::BRIDGE;
-        let expiry_s = if own { request.expiry_s } else { self.capped_expiry(request.expiry_s) };
+        let stored = resumed.is_some_and(|id| self.is_as_stored(id, &request));
         let Some(session) = self.sessions.get_mut(id) else { return Err(ConnectRefused::TooManyClients) };
         match resumed {
             Some(_) => self.storage.before_all(id, session, &self.subs),
@@ -140,9 +152,7 @@ impl Broker {
         if expiry_s != 0 {
             self.storage.count_only();
         }
-        // Of a session that is to stay for ever, a snapshot does not tell who is there.
-        let same = (session.expiry_s, session.listener_port, session.username());
-        if same != (NEVER, request.listener_port, request.username) || expiry_s != NEVER {
+        if !stored {
             self.storage.alter_if(session.expiry_s != 0 || expiry_s != 0);
         }
         session.attachment = Attachment::Online(request.conn);
@@ -182,10 +192,19 @@ impl Broker {
             self.dirty.push(request.conn);
         }
         self.subs.set_online(&session.subs, true);
-        if expiry_s != 0 {
-            self.changes.record(|| Change::Session(id));
+        if !stored {
+            record_session(&mut self.changes, now, session);
         }
         Ok(Connected { session: id, present: resumed.is_some() })
+    }
+
+    /// Whether storage would not know the session from what it is after this request: of one that is to stay for ever it
+    /// does not tell who is there.
+    fn is_as_stored(&self, id: SessionId, request: &ConnectRequest<'_>) -> bool {
+        let Some(session) = self.sessions.get(id) else { return false };
+        let same = (session.expiry_s, session.listener_port, session.username());
+        let stays = !request.clean_start && self.expiry_for(request) == NEVER;
+        stays && same == (NEVER, request.listener_port, request.username)
     }
 
     /// Takes an existing session from whoever has it. `None` when it ends thereby.
@@ -225,7 +244,8 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.conn() == Some(conn)) else { return };
         self.storage.before_all(id, session, &self.subs);
         let forever = session.expiry_s == NEVER && expiry.unwrap_or(NEVER) == NEVER;
-        self.storage.alter_if(session.lasts() && !forever);
+        let lasted = session.lasts();
+        self.storage.alter_if(lasted && !forever);
         session.attachment = Attachment::Offline;
         session.since_s = seconds(now);
         session.dirty = false;
@@ -239,6 +259,9 @@ impl Broker {
             0 | NEVER => 0,
             s => now.mono_ms.saturating_add(u64::from(s) * 1000),
         };
+        if !forever && expiry_s != 0 {
+            record_session(&mut self.changes, now, session);
+        }
         self.subs.set_online(&session.subs, false);
         let will = session.take_will();
         if conn.sn().is_some() && expiry_s != 0 {
@@ -272,6 +295,14 @@ impl Broker {
             session.trim();
         }
         self.arm(id);
+    }
+
+    /// How long the session of a request outlives its connection; the cap is not for the broker's own bridges.
+    fn expiry_for(&self, request: &ConnectRequest<'_>) -> u32 {
+        match request.rules {
+            RulesId::BRIDGE => request.expiry_s,
+            _ => self.capped_expiry(request.expiry_s),
+        }
     }
 
     fn capped_expiry(&self, expiry_s: u32) -> u32 {
@@ -313,13 +344,18 @@ impl Broker {
     }
 
     fn empty_session(&mut self, id: SessionId) {
+        self.changes.begin();
+        self.pass_session_on(id);
+        self.changes.end();
+    }
+
+    fn pass_session_on(&mut self, id: SessionId) {
         let Some(session) = self.sessions.get_mut(id) else { return };
         self.storage.before_all(id, session, &self.subs);
         self.storage.alter_if(session.lasts());
         let flow = session.flow.take();
-        if session.expiry_s != 0 {
-            let client_id = session.client_id();
-            self.changes.record(|| Change::SessionEnded { client_id: client_id.into() });
+        if std::mem::take(&mut session.recorded) {
+            self.changes.record(|| Change::SessionEnded { client_id: session.client_id() });
         }
         let mut list = std::mem::take(&mut session.subs);
         // Offline first, so that a message is not offered to the one who leaves.
@@ -472,6 +508,26 @@ impl Broker {
             }
         }
     }
+}
+
+/// Records a session that lasts as it is now; also one that will end with its connection, if it was to last before.
+pub(super) fn record_session(changes: &mut Changes, now: Now, session: &mut Session) {
+    if !changes.has_journal() || !(session.lasts() || session.recorded) {
+        return;
+    }
+    session.recorded = true;
+    let session = &*session;
+    let left_s = (session.ends_ms != 0).then(|| session.ends_ms.saturating_sub(now.mono_ms).div_ceil(1000));
+    changes.record(|| {
+        Change::Session(StoredSession {
+            client_id: session.client_id(),
+            username: session.username(),
+            listener_port: session.listener_port,
+            expiry_s: session.expiry_s,
+            ends_wall_s: left_s.map(|left| now.wall_s.saturating_add(left)),
+            last_id: session.last_id,
+        })
+    });
 }
 
 /// The wall clock in 32 bits, which last until 2106.

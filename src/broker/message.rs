@@ -10,6 +10,27 @@ use crate::wire::QoS;
 thread_local! {
     /// Messages alive on this thread and their payload bytes. One broker runs on a thread, so this is its store.
     static STORE: Cell<StoreSize> = const { Cell::new(StoreSize { messages: 0, bytes: 0 }) };
+    /// The number of the next message; 0 while they get none.
+    static NUMBER: Cell<u64> = const { Cell::new(0) };
+}
+
+/// From now on every message made on this thread has a [number](Msg::number), counted from `first`; 0 ends that. The
+/// journal refers to messages by their numbers; without one they would cost eight bytes for nothing.
+pub fn number_from(first: u64) {
+    NUMBER.set(first);
+}
+
+/// A number that no message will have; 0 if none has any.
+pub fn take_number() -> u64 {
+    let number = NUMBER.get();
+    number_from(if number == 0 { 0 } else { number.saturating_add(1) });
+    number
+}
+
+/// The number that the next message will have; 0 if it will have none.
+#[must_use]
+pub fn next_number() -> u64 {
+    NUMBER.get()
 }
 
 /// What the message store holds.
@@ -34,9 +55,14 @@ struct Header {
     /// [`Now::mono_ms`] in whole seconds; 0 is never.
     expires_at_s: u32,
     topic_len: u16,
-    qos: QoS,
-    retain: bool,
+    flags: u8,
+    /// The journal has it.
+    recorded: Cell<bool>,
 }
+
+/// Bits of the flags; the two below are the QoS.
+const RETAIN: u8 = 4;
+const NUMBERED: u8 = 8;
 
 impl Drop for Header {
     fn drop(&mut self) {
@@ -66,7 +92,7 @@ pub struct NewMessage<'a> {
 }
 
 /// Who published a message, kept with it only where that is asked for `[conf: check_retain_source]`. Behind the payload
-/// stand two lengths and the port, 16 bits each, then the names.
+/// and the number stand two lengths and the port, 16 bits each, then the names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Source<'a> {
     /// Its client id.
@@ -97,6 +123,23 @@ impl Msg {
     /// As [`Msg::with`], with who published it.
     #[must_use]
     pub fn from_source(now: Now, new: &NewMessage<'_>, strict: bool, source: Option<Source<'_>>) -> Option<Msg> {
+        let number = NUMBER.get();
+        let msg = Msg::numbered(now, new, strict, source, number)?;
+        if number != 0 {
+            NUMBER.set(number.saturating_add(1));
+        }
+        Some(msg)
+    }
+
+    /// As [`Msg::from_source`], with a number that the message had before; 0 is none.
+    #[must_use]
+    pub fn numbered(
+        now: Now,
+        new: &NewMessage<'_>,
+        strict: bool,
+        source: Option<Source<'_>>,
+        number: u64,
+    ) -> Option<Msg> {
         let expires_at_s = match new.expiry_s {
             None => 0,
             Some(0) if !strict => 0,
@@ -107,19 +150,21 @@ impl Msg {
             props_len: u32::try_from(new.props.len()).ok()?,
             expires_at_s,
             topic_len: u16::try_from(new.topic.len()).ok()?,
-            qos: new.qos,
-            retain: new.retain,
+            flags: new.qos as u8 | if new.retain { RETAIN } else { 0 } | if number != 0 { NUMBERED } else { 0 },
+            recorded: Cell::new(false),
         };
         let size = STORE.get();
         STORE.set(StoreSize { messages: size.messages + 1, bytes: size.bytes + u64::from(header.payload_len) });
         let [topic, props, payload] = [new.topic.as_bytes(), new.props, new.payload];
-        let Some(source) = source else { return Thin::new(header, &[topic, props, payload]).map(Msg) };
+        let number_bytes = number.to_le_bytes();
+        let number = if number != 0 { &number_bytes[..] } else { &[] };
+        let Some(source) = source else { return Thin::new(header, &[topic, props, payload, number]).map(Msg) };
         let (id, name) = (source.client_id, source.username.unwrap_or_default());
         let mut numbers = [0; SOURCE_HEAD];
         for (at, n) in numbers.chunks_exact_mut(2).zip([len_u16(id)?, len_u16(name)?, source.port]) {
             at.copy_from_slice(&n.to_le_bytes());
         }
-        Thin::new(header, &[topic, props, payload, &numbers, id.as_bytes(), name.as_bytes()]).map(Msg)
+        Thin::new(header, &[topic, props, payload, number, &numbers, id.as_bytes(), name.as_bytes()]).map(Msg)
     }
 
     /// The topic name.
@@ -147,10 +192,30 @@ impl Msg {
         usize::from(self.0.header().topic_len) + self.0.header().props_len as usize
     }
 
+    /// What stands behind the payload: the number if it has one, and the source.
+    fn tail(&self) -> &[u8] {
+        self.0.bytes().get(self.payload_start() + self.0.header().payload_len as usize..).unwrap_or_default()
+    }
+
+    /// What the journal calls it: unique among the messages of a broker, also after a restart; 0 when it has no number.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        if self.0.header().flags & NUMBERED == 0 {
+            return 0;
+        }
+        self.tail().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    /// Notes that the journal has it; whether it had it before.
+    pub(crate) fn set_recorded(&self) -> bool {
+        self.0.header().recorded.replace(true)
+    }
+
     /// Who published it; `None` when that was not kept, or it was the broker itself.
     #[must_use]
     pub fn source(&self) -> Option<Source<'_>> {
-        let tail = self.0.bytes().get(self.payload_start() + self.0.header().payload_len as usize..)?;
+        let skip = if self.0.header().flags & NUMBERED == 0 { 0 } else { size_of::<u64>() };
+        let tail = self.tail().get(skip..)?;
         let (numbers, names) = tail.split_first_chunk::<SOURCE_HEAD>()?;
         let &[a, b, c, d, e, f] = numbers;
         let [id_len, name_len, port] = [[a, b], [c, d], [e, f]].map(u16::from_le_bytes);
@@ -171,13 +236,13 @@ impl Msg {
     /// QoS it was published with.
     #[must_use]
     pub fn qos(&self) -> QoS {
-        self.0.header().qos
+        QoS::from_bits(self.0.header().flags & 3).unwrap_or_default()
     }
 
     /// The retain flag it was published with.
     #[must_use]
     pub fn retain(&self) -> bool {
-        self.0.header().retain
+        self.0.header().flags & RETAIN != 0
     }
 
     /// True once the message expiry has passed [MQTT-3.3.2-5].
@@ -272,7 +337,19 @@ mod tests {
             let msg = Msg::from_source(now(0), &new, false, Some(source)).unwrap();
             assert_eq!(msg.source(), Some(source));
             assert_eq!((msg.topic(), msg.props(), msg.payload()), ("t", &[7u8][..], &b"p"[..]));
+            let numbered = Msg::numbered(now(0), &new, false, Some(source), u64::MAX).unwrap();
+            assert_eq!((numbered.number(), numbered.source(), msg.number()), (u64::MAX, Some(source), 0));
+            assert_eq!((numbered.topic(), numbered.payload()), ("t", &b"p"[..]));
         }
+    }
+
+    #[test]
+    fn messages_are_numbered_when_asked_for() {
+        assert_eq!((message(None).number(), next_number()), (0, 0));
+        number_from(7);
+        assert_eq!([message(None).number(), message(None).number(), next_number()], [7, 8, 9]);
+        number_from(0);
+        assert_eq!((message(None).number(), size_of::<Header>()), (0, 16));
     }
 
     #[test]

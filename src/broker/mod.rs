@@ -14,6 +14,7 @@ mod lifecycle;
 pub mod memory;
 pub mod message;
 mod outgoing;
+pub mod replay;
 mod restore;
 pub mod retain;
 mod session;
@@ -46,7 +47,7 @@ use auth::access::Access;
 use auth::login::{Check, Logins};
 use changes::{ChangeSeq, Changes};
 use retain::Retained;
-use session::Sessions;
+use session::{Session, Sessions};
 use snapshot::Storage;
 use stats::Stats;
 use subs::{SubList, Subs};
@@ -168,8 +169,6 @@ pub struct Broker {
     pub stats: Stats,
     changes: Changes,
     storage: Storage,
-    /// Connections whose acknowledgements wait for storage.
-    waiting: Vec<ConnId>,
     dirty: Vec<ConnId>,
     /// How badly queues need a flush; see `deliver`.
     pressure: u32,
@@ -204,7 +203,6 @@ impl Broker {
             stats: Stats::default(),
             changes: Changes::default(),
             storage: Storage::default(),
-            waiting: Vec::new(),
             dirty: Vec::new(),
             pressure: 0,
             looks_left: LOOKS_PER_FLUSH,
@@ -268,6 +266,18 @@ impl Broker {
         self.changes.last()
     }
 
+    /// A packet is about to be handled.
+    pub fn begin_packet(&mut self) {
+        self.changes.begin_packet();
+    }
+
+    /// The change that an acknowledgement to the client of this session has to wait for.
+    #[must_use]
+    pub fn promised(&self, session: Option<SessionId>) -> ChangeSeq {
+        let lasting = session.and_then(|id| self.sessions.get(id)).is_some_and(Session::lasts);
+        self.changes.promised(lasting)
+    }
+
     /// True when the change is on disk, so its acknowledgement may leave.
     #[must_use]
     pub fn is_synced(&self, seq: ChangeSeq) -> bool {
@@ -279,15 +289,20 @@ impl Broker {
         &mut self.changes
     }
 
-    /// Says that `conn` holds acknowledgements back; it is flushed when more is synced.
-    pub fn wait_for_sync(&mut self, conn: ConnId) {
-        self.waiting.push(conn);
+    /// Says that `conn` holds something back until `seq` is on disk; it is flushed then.
+    pub fn wait_for_sync(&mut self, seq: ChangeSeq, conn: ConnId) {
+        self.changes.wait(seq, conn);
+    }
+
+    /// True while nothing can be promised, because storage is full or broken: who asks for a promise is refused.
+    #[must_use]
+    pub fn is_storage_full(&self) -> bool {
+        self.changes.is_refusing()
     }
 
     /// Says that everything up to `seq` is on disk.
     pub fn set_synced(&mut self, seq: ChangeSeq) {
-        self.changes.set_synced(seq);
-        self.dirty.append(&mut self.waiting);
+        self.changes.set_synced(seq, &mut self.dirty);
     }
 
     /// True when no more input should be read: persistence has to catch up first.

@@ -1,12 +1,13 @@
 //! From a session's queues to its connection, and what the client answers; QoS 2 messages from the client.
 
 use super::auth::acl::Right;
-use super::changes::Change;
-use super::deliver::{granted, mark_dirty};
+use super::changes::Changes;
+use super::changes::record::Change;
+use super::deliver::{granted, mark_dirty, record_queued};
 use super::inflight::{Acked, Delivery, Flags, Flow, Out};
 use super::message::Msg;
 use super::retain::Step;
-use super::{Broker, Published, SessionId};
+use super::{Broker, ConnId, Published, SessionId};
 use crate::notice;
 use crate::timer::Now;
 use crate::wire::{PacketId, ProtocolVersion, QoS};
@@ -73,6 +74,7 @@ impl Broker {
             storage.before_session(id, session);
             storage.alter();
         }
+        let conn = session.conn();
         let (Some(flow), last_id, client) = session.sending() else { return Pulled::Empty };
         let may_read = |msg: &Msg| !access.restricts() || client.may(access, msg.topic(), Right::Read);
         while let Some(again) = flow.next_resend(window) {
@@ -80,22 +82,35 @@ impl Broker {
                 return Pulled::Item(resend(again));
             };
             // Sent before, but not to be sent again: its client may be another user now.
-            flow.abandon(refused);
             if lasting {
-                changes.record(|| Change::Acknowledged { session: id, id: refused });
+                record_done(changes, client.id(), flow.number_of(refused), refused);
             }
+            flow.abandon(refused);
             *budget = budget.saturating_sub(1);
             if *budget == 0 {
                 return Pulled::Later;
             }
         }
-        let counter = *last_id;
-        let open = |flow: &Flow| {
-            (window == 0 || flow.inflight() < window)
-                && flow.has_id(counter)
+        while let Some(held) = flow.next_held(|until| changes.is_synced(until)) {
+            // The rules may be others by now.
+            let Some(refused) = PacketId::new(held.id).filter(|_| !held.msg.as_ref().is_none_or(may_read)) else {
+                return first_time(held).map_or(Pulled::Empty, Pulled::Item);
+            };
+            if lasting {
+                record_done(changes, client.id(), flow.number_of(refused), refused);
+            }
+            flow.abandon(refused);
+        }
+        // What waits for the disk is not overtaken, except by QoS 0.
+        let waits = flow.held() > 0;
+        let open = |flow: &Flow, last_id: u16| {
+            !waits
+                && flow.held() < HELD_AT_ONCE
+                && (window == 0 || flow.inflight() < window)
+                && flow.has_id(last_id)
                 && (max_bytes == 0 || flow.inflight() == 0 || flow.inflight_bytes() < max_bytes)
         };
-        while flow.replays.front().is_some_and(|replay| replay.qos == QoS::AtMostOnce || open(flow)) {
+        while flow.replays.front().is_some_and(|replay| replay.qos == QoS::AtMostOnce || open(flow, *last_id)) {
             let Some(replay) = flow.replays.front_mut() else { break };
             match retained.scan(&replay.filter, &mut replay.cursor, budget) {
                 Step::Hit(msg) if msg.expired(now) || !may_read(&msg) => {}
@@ -104,7 +119,14 @@ impl Broker {
                     let qos = granted(settings, replay.qos, &msg);
                     let flags = Flags::new(qos, true, false);
                     let delivery = Delivery { msg: Some(msg), sub_id: replay.sub_id, id: 0, out: Out::Queued, flags };
-                    return send(flow, last_id, delivery).map_or(Pulled::Empty, Pulled::Item);
+                    if lasting && qos != QoS::AtMostOnce {
+                        record_queued(changes, client.id(), &delivery);
+                    }
+                    match send(changes, flow, last_id, Receiver { client_id: client.id(), lasting, conn }, delivery) {
+                        Taken::Send(item) => return Pulled::Item(item),
+                        Taken::Held => {}
+                        Taken::NoId => return Pulled::Empty,
+                    }
                 }
                 Step::Done => {
                     flow.replays.pop_front();
@@ -113,17 +135,27 @@ impl Broker {
             }
         }
         loop {
-            let window = open(flow);
+            let window = open(flow, *last_id);
             let check = flow.has_unchecked() && flow.next_is_unchecked(window);
             if check {
                 let Some(left) = budget.checked_sub(1) else { return Pulled::Later };
                 *budget = left;
             }
+            let stored = lasting && !flow.takes_express();
             let Some(delivery) = flow.next_queued(window) else { return Pulled::Empty };
-            if delivery.msg.as_ref().is_none_or(|msg| msg.expired(now) || (check && !may_read(msg))) {
+            let qos0 = delivery.flags.qos() == QoS::AtMostOnce;
+            let void = delivery.msg.as_ref().is_none_or(|msg| msg.expired(now) || (check && !may_read(msg)));
+            if let Some(msg) = delivery.msg.as_ref().filter(|_| if qos0 { stored } else { lasting && void }) {
+                changes.record(|| Change::Finished { client_id: client.id(), number: msg.number() });
+            }
+            if void {
                 continue;
             }
-            return send(flow, last_id, delivery).map_or(Pulled::Empty, Pulled::Item);
+            match send(changes, flow, last_id, Receiver { client_id: client.id(), lasting, conn }, delivery) {
+                Taken::Send(item) => return Pulled::Item(item),
+                Taken::Held => {}
+                Taken::NoId => return Pulled::Empty,
+            }
         }
     }
 
@@ -187,8 +219,11 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(id) else { return Acked::Unknown };
         self.storage.before_session(id, session);
         let lasting = session.lasts();
+        let records = lasting && self.changes.has_journal();
         let Some(flow) = &mut session.flow else { return Acked::Unknown };
+        let number = if records { flow.number_of(packet) } else { 0 };
         let acked = what(flow);
+        let received = records && flow.awaits_pubcomp(packet);
         if acked == Acked::Done {
             if lasting {
                 self.storage.count();
@@ -196,8 +231,10 @@ impl Broker {
             if !flow.is_empty() {
                 mark_dirty(&mut self.dirty, session);
             }
-            if session.expiry_s != 0 {
-                self.changes.record(|| Change::Acknowledged { session: id, id: packet });
+            if received {
+                self.changes.record(|| Change::Received { client_id: session.client_id(), id: packet });
+            } else if records {
+                record_done(&mut self.changes, session.client_id(), number, packet);
             }
         }
         acked
@@ -243,12 +280,14 @@ impl Broker {
             }
         }
         self.storage.before_session(id, session);
+        let withheld = full && !v5;
         if session.expiry_s != 0 {
             self.storage.count();
-            let msg = &msg;
-            self.changes.record(|| Change::Stored { session: id, id: packet, msg: msg.clone() });
+            if !withheld {
+                let client_id = session.client_id();
+                self.changes.record_with(&msg, |number| Change::Stored { client_id, id: packet, number });
+            }
         }
-        let withheld = full && !v5;
         session.flow_mut().store_inbound(packet, msg, withheld);
         match (withheld, replaced) {
             (true, _) => Received::Withheld,
@@ -266,12 +305,20 @@ impl Broker {
 
     /// PUBREL from the client: the stored message is routed now. `None` for an unknown packet identifier.
     pub fn release(&mut self, now: Now, id: SessionId, packet: PacketId) -> Option<Published> {
+        // Half of it would lose the message or double it.
+        self.changes.begin();
+        let published = self.route_released(now, id, packet);
+        self.changes.end();
+        published
+    }
+
+    fn route_released(&mut self, now: Now, id: SessionId, packet: PacketId) -> Option<Published> {
         let session = self.sessions.get_mut(id)?;
         self.storage.before_session(id, session);
         let msg = session.flow.as_mut()?.release(packet)?;
         if session.expiry_s != 0 {
             self.storage.alter();
-            self.changes.record(|| Change::Acknowledged { session: id, id: packet });
+            self.changes.record(|| Change::Released { client_id: session.client_id(), id: packet });
         }
         // The rules, or the user, may be others than when it came.
         if msg.expired(now) || !self.may(id, msg.topic(), Right::Write) {
@@ -288,7 +335,7 @@ impl Broker {
         let forgotten = session.flow.as_mut().and_then(|flow| flow.release(packet));
         if lasting && forgotten.is_some() {
             self.storage.alter();
-            self.changes.record(|| Change::Acknowledged { session: id, id: packet });
+            self.changes.record(|| Change::Released { client_id: session.client_id(), id: packet });
         }
     }
 
@@ -301,25 +348,83 @@ impl Broker {
         }
         self.storage.before_session(id, session);
         self.storage.alter_if(session.lasts());
-        let flow = session.flow.as_mut()?;
-        if window != 0 && flow.inbound_acked() >= window { None } else { flow.next_withheld() }
+        let lasting = session.lasts();
+        let flow = session.flow.as_mut().filter(|flow| window == 0 || flow.inbound_acked() < window)?;
+        let packet = flow.next_withheld()?;
+        let msg = flow.inbound.get(&packet.get()).map(|inbound| inbound.msg.clone()).filter(|_| lasting);
+        if let Some(msg) = msg {
+            let client_id = session.client_id();
+            self.changes.record_with(&msg, |number| Change::Stored { client_id, id: packet, number });
+        }
+        Some(packet)
     }
 }
 
+/// The most messages of a session that wait together for their identifiers to be on disk.
+const HELD_AT_ONCE: usize = 1024;
+
+/// Who gets what is taken out of a queue.
+struct Receiver<'a> {
+    client_id: &'a str,
+    lasting: bool,
+    conn: Option<ConnId>,
+}
+
+/// What became of a delivery that was taken out of a queue.
+enum Taken {
+    /// It is to be sent.
+    Send(Outgoing),
+    /// It is sent when its identifier is on disk.
+    Held,
+    /// It went back, because no identifier is free.
+    NoId,
+}
+
 /// Takes a delivery out of the queue for good: records it as sent, or puts it back when no identifier is free.
-fn send(flow: &mut Flow, last_id: &mut u16, delivery: Delivery) -> Option<Outgoing> {
-    let (flags, sub_id) = (delivery.flags, delivery.sub_id);
-    let msg = delivery.msg.clone()?;
-    let (qos, retain) = (flags.qos(), flags.retain());
+///
+/// With a journal a QoS 2 message leaves only when everything that led to it is on disk, and the identifier under which its
+/// client will know it: else a crash could bring the client the same message again under another one. QoS 1 waits only
+/// for QoS 2 messages before it.
+fn send(changes: &mut Changes, flow: &mut Flow, last_id: &mut u16, to: Receiver<'_>, mut delivery: Delivery) -> Taken {
+    let qos = delivery.flags.qos();
     if qos == QoS::AtMostOnce {
-        return Some(Outgoing::Publish { msg, id: None, qos, retain, dup: false, sub_id });
+        return first_time(&delivery).map_or(Taken::Held, Taken::Send);
     }
     let Some(id) = flow.assign_id(last_id) else {
         flow.unqueue(delivery);
-        return None;
+        return Taken::NoId;
     };
+    let exactly_once = qos == QoS::ExactlyOnce && changes.has_journal();
+    if let Some(msg) = delivery.msg.as_ref().filter(|_| exactly_once && to.lasting) {
+        changes.record(|| Change::Sent { client_id: to.client_id, number: msg.number(), id });
+    }
+    if flow.held() > 0 || (exactly_once && !changes.is_synced(changes.last())) {
+        if let Some(conn) = to.conn.filter(|_| flow.held() == 0) {
+            changes.wait(changes.last(), conn);
+        }
+        flow.hold(delivery, id, changes.last());
+        return Taken::Held;
+    }
+    delivery.id = id.get();
+    let item = first_time(&delivery);
     flow.mark_sent(delivery, id);
-    Some(Outgoing::Publish { msg, id: Some(id), qos, retain, dup: false, sub_id })
+    item.map_or(Taken::Held, Taken::Send)
+}
+
+/// What is sent of a delivery that the client has not seen.
+fn first_time(delivery: &Delivery) -> Option<Outgoing> {
+    let (msg, flags) = (delivery.msg.clone()?, delivery.flags);
+    let (qos, retain) = (flags.qos(), flags.retain());
+    let id = PacketId::new(delivery.id).filter(|_| qos != QoS::AtMostOnce);
+    Some(Outgoing::Publish { msg, id, qos, retain, dup: false, sub_id: delivery.sub_id })
+}
+
+/// Records that a session is done with a message, known by its number or, when its content is gone, its identifier.
+fn record_done(changes: &mut Changes, client_id: &str, number: u64, id: PacketId) {
+    changes.record(|| match number {
+        0 => Change::Completed { client_id, id },
+        number => Change::Finished { client_id, number },
+    });
 }
 
 fn resend(entry: &Delivery) -> Outgoing {

@@ -20,6 +20,7 @@ impl Broker {
         let rules = self.access.at_port(stored.listener_port);
         let session = self.sessions.get_mut(id)?;
         session.expiry_s = expiry_s;
+        session.recorded = true;
         session.ends_ms = ends_ms(now, expiry_s, stored.ends_wall_s);
         // When its client left is not stored.
         session.since_s = u32::try_from(now.wall_s).unwrap_or(u32::MAX);
@@ -43,7 +44,8 @@ impl Broker {
         self.sessions.insert(client_id, ProtocolVersion::V311)
     }
 
-    /// Makes a message that was stored; `left_s` are the seconds until it expires, `None` for never. `None` as for
+    /// Makes a message that was stored; `left_s` are the seconds until it expires, `None` for never; `number` is
+    /// the one it had, 0 for a new one or none. `None` as for
     /// [`Msg::new`].
     #[must_use]
     pub fn restore_message(
@@ -52,8 +54,13 @@ impl Broker {
         new: &NewMessage<'_>,
         left_s: Option<u32>,
         source: Option<Source<'_>>,
+        number: u64,
     ) -> Option<Msg> {
-        Msg::from_source(now, &NewMessage { expiry_s: left_s, ..*new }, true, source)
+        let new = NewMessage { expiry_s: left_s, ..*new };
+        match number {
+            0 => Msg::from_source(now, &new, true, source),
+            number => Msg::numbered(now, &new, true, source, number),
+        }
     }
 
     /// Adds a message behind those that the session has; false when it cannot be one. An identifier that is 0 or in use is

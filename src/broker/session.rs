@@ -72,6 +72,8 @@ pub(crate) struct Session {
     pub(crate) dirty: bool,
     /// The notice about dropped messages was given on this connection.
     pub(crate) drop_noted: bool,
+    /// The journal knows it, and must learn of its end.
+    pub(crate) recorded: bool,
 }
 
 /// Who a session belongs to, as far as access goes.
@@ -81,7 +83,12 @@ pub(crate) struct Client<'a> {
     details: Option<&'a Details>,
 }
 
-impl Client<'_> {
+impl<'a> Client<'a> {
+    /// Its client id.
+    pub(crate) fn id(&self) -> &'a str {
+        self.client_id
+    }
+
     /// Whether it may do this with a topic.
     pub(crate) fn may(&self, access: &Access, topic: &str, right: Right) -> bool {
         let username = self.details.and_then(|details| details.username.as_deref());
@@ -229,6 +236,7 @@ impl Sessions {
             keeps_qos0: false,
             dirty: false,
             drop_noted: false,
+            recorded: false,
         };
         let id = SessionId(self.slab.insert(session).ok()?);
         let (slab, keys) = (&self.slab, self.hash_keys);

@@ -2,9 +2,8 @@
 
 use super::Broker;
 use super::auth::access::{Access, RulesId};
-use super::changes::Change;
 use super::deliver::mark_dirty;
-use super::lifecycle::Sweep;
+use super::lifecycle::{Sweep, record_session};
 use super::session::{Attachment, NEVER, Session};
 use crate::config::Global;
 use crate::timer::Now;
@@ -61,9 +60,12 @@ impl Broker {
             self.storage.before_session(id, session);
             self.storage.alter_if(session.lasts());
             session.expiry_s = cap;
-            self.changes.record(|| Change::Session(id));
-            if session.attachment == Attachment::Offline {
+            let offline = session.attachment == Attachment::Offline;
+            if offline {
                 session.ends_ms = left_ms.saturating_add(u64::from(cap) * 1000);
+            }
+            record_session(&mut self.changes, now, session);
+            if offline {
                 self.arm(id);
             }
         }

@@ -27,6 +27,10 @@ pub struct Stats {
     pub dropped: u64,
     /// Sessions removed because their expiry passed.
     pub expired_sessions: u64,
+    /// Bytes written to the journal.
+    pub journal_bytes: u64,
+    /// Batches written to the journal and synced.
+    pub journal_syncs: u64,
     /// MQTT-SN.
     pub sn: SnStats,
     /// Saves of the database.

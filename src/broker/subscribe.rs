@@ -1,11 +1,14 @@
 //! SUBSCRIBE and UNSUBSCRIBE as the core sees them.
 
+use std::borrow::Cow;
+
 use super::Broker;
 use super::SessionId;
-use super::changes::Change;
+use super::changes::record::Change;
 use super::deliver::mark_dirty;
 use super::inflight::Replay;
 use super::retain::Cursor;
+use super::stored::StoredSubscription;
 use super::subs::{Added, SubOptions};
 use crate::wire::{ProtocolVersion, QoS};
 
@@ -44,6 +47,9 @@ impl Broker {
             return Err(SubscribeRefused);
         }
         if session.lasts() {
+            if self.changes.is_refusing() {
+                return Err(SubscribeRefused);
+            }
             self.storage.before_subs(id, session, &session.subs, &self.subs);
             self.storage.count();
         }
@@ -80,8 +86,10 @@ impl Broker {
                 mark_dirty(&mut self.dirty, session);
             }
         }
-        if session.expiry_s != 0 {
-            self.changes.record(|| Change::Subscribed { session: id, filter: full_filter(&request) });
+        if session.lasts() && self.changes.has_journal() {
+            let filter = full_filter(request.share, request.filter);
+            let sub = StoredSubscription { filter: &filter, options, id: request.id };
+            self.changes.record(|| Change::Subscribed { client_id: session.client_id(), sub });
         }
         Ok(options.qos)
     }
@@ -94,9 +102,9 @@ impl Broker {
             self.storage.count();
         }
         let existed = self.subs.unsubscribe(id, &mut session.subs, filter, share);
-        if existed && session.expiry_s != 0 {
-            let request = SubscribeRequest { filter, share, options: SubOptions::default(), id: 0 };
-            self.changes.record(|| Change::Unsubscribed { session: id, filter: full_filter(&request) });
+        if existed && session.lasts() && self.changes.has_journal() {
+            let filter = full_filter(share, filter);
+            self.changes.record(|| Change::Unsubscribed { client_id: session.client_id(), filter: &filter });
         }
         existed
     }
@@ -109,9 +117,9 @@ impl Broker {
     }
 }
 
-fn full_filter(request: &SubscribeRequest<'_>) -> Box<str> {
-    match request.share {
-        Some(share) => format!("$share/{share}/{}", request.filter).into(),
-        None => request.filter.into(),
+fn full_filter<'a>(share: Option<&str>, filter: &'a str) -> Cow<'a, str> {
+    match share {
+        Some(share) => Cow::Owned(format!("$share/{share}/{filter}")),
+        None => Cow::Borrowed(filter),
     }
 }

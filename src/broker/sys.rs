@@ -107,6 +107,8 @@ impl Sys {
                 ("persistence/saves", stats.saves),
                 ("persistence/saves/failed", stats.saves_failed),
                 ("persistence/bytes/written", stats.saved_bytes),
+                ("persistence/journal/syncs", stats.journal_syncs),
+                ("persistence/journal/bytes/written", stats.journal_bytes),
             ]);
         }
         metrics.extend(stats.sn.figures().map(|(topic, _, _, value)| (topic, value)));

@@ -43,6 +43,16 @@ pub struct Config {
     pub file: Option<PathBuf>,
 }
 
+/// When what is to be kept is on disk `[conf: persistence_mode]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum PersistenceMode {
+    /// After the next save, as with C Mosquitto.
+    #[default]
+    Snapshot,
+    /// Before it is acknowledged.
+    Journal,
+}
+
 /// Options that hold for the whole broker. Each field is named after its option.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Global {
@@ -101,6 +111,8 @@ pub struct Global {
     pub persistence_file: String,
     /// `[conf: persistence_location]`; `None` is the current directory.
     pub persistence_location: Option<PathBuf>,
+    /// `[conf: persistence_mode]`.
+    pub persistence_mode: PersistenceMode,
     /// `[conf: persistence_strict]`: a damaged database keeps the broker from starting.
     pub persistence_strict: bool,
     /// `[conf: persistent_client_expiration]` in seconds; caps every session expiry.
@@ -157,6 +169,7 @@ impl Default for Global {
             persistence: false,
             persistence_file: "mosquitto.db".into(),
             persistence_location: None,
+            persistence_mode: PersistenceMode::Snapshot,
             persistence_strict: false,
             persistent_client_expiration: None,
             pid_file: None,

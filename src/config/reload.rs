@@ -62,6 +62,7 @@ pub fn take_over(old: &Config, new: Config) -> (Config, Vec<String>) {
     note("persistence", global.persistence != before.persistence);
     note("persistence_file", global.persistence_file != before.persistence_file);
     note("persistence_location", global.persistence_location != before.persistence_location);
+    note("persistence_mode", global.persistence_mode != before.persistence_mode);
     note("persistence_strict", global.persistence_strict != before.persistence_strict);
     global = Global {
         user: before.user.clone(),
@@ -69,6 +70,7 @@ pub fn take_over(old: &Config, new: Config) -> (Config, Vec<String>) {
         persistence: before.persistence,
         persistence_file: before.persistence_file.clone(),
         persistence_location: before.persistence_location.clone(),
+        persistence_mode: before.persistence_mode,
         persistence_strict: before.persistence_strict,
         ..global
     };
@@ -163,6 +165,7 @@ mod tests {
         ("persistence", Restart, "what stands in the file must be restored before it may be replaced"),
         ("persistence_file", Restart, "as `persistence`"),
         ("persistence_location", Restart, "as `persistence`"),
+        ("persistence_mode", Restart, "promises given under one cannot be kept under the other"),
         ("persistence_strict", Restart, "read at the start"),
         (
             "password_file",

@@ -231,10 +231,11 @@ impl EventLoop {
         let mut broker = Broker::new(config.global.clone(), hash_keys, now);
         broker.set_access(access::load(&mut config, broker.access()).map_err(OpenError::Access)?);
         broker.set_heap(alloc::current_bytes());
-        broker.publish_sys(now);
         let poll = Poll::new().map_err(|error| ListenError::system(&error))?;
         let waker = Arc::new(Waker::new(poll.registry(), WORKERS).map_err(|error| ListenError::system(&error))?);
         let store = Store::open(&config, Arc::clone(&waker), &mut broker, now).map_err(OpenError::Database)?;
+        // Behind it: what is restored has its numbers already.
+        broker.publish_sys(now);
         let watchdog_due_ms = notifier.as_ref().and_then(Notifier::watchdog_ms).map(|ms| now.mono_ms + ms);
         let mut this = EventLoop {
             poll,
@@ -306,7 +307,8 @@ impl EventLoop {
         self.run_timers(now); //               5. keepalives, expiries, wills, $SYS
         self.run_actions(now); //              6. what the core wants done
         self.flush(now); //                    7. one write for each connection with output
-        self.bury(); //                        8. free the slots closed in this turn
+        self.record(now); //                   8. what was promised goes to disk, and is said when it is there
+        self.bury(); //                        9. free the slots closed in this turn
         Ok(())
     }
 
@@ -356,6 +358,7 @@ impl EventLoop {
 
     fn take_events(&mut self, now: Now) {
         self.work.next_turn();
+        self.store.synced(&mut self.broker, now);
         self.broker.set_heap(alloc::current_bytes());
         self.broker.stats.heap_maximum = alloc::maximum_bytes() as u64;
         self.broker.note_memory(now);
@@ -494,6 +497,10 @@ impl EventLoop {
                 Attached::Sn(id) => self.flush_sn(now, id),
             }
         }
+    }
+
+    fn record(&mut self, now: Now) {
+        self.store.record(&mut self.broker, now);
     }
 
     fn bury(&mut self) {

@@ -3,6 +3,7 @@
 //! A save takes a snapshot of the core in slices, one a turn, so that no client waits for it; the disk worker writes what
 //! each slice gave, syncs and renames. At the end of the broker the rest of it is done at once. `[conf: persistence]`
 
+mod journal;
 mod restore;
 
 use std::io;
@@ -12,13 +13,16 @@ use std::sync::Arc;
 use mio::Waker;
 
 use super::worker::Worker;
+use crate::broker::changes::ChangeSeq;
 use crate::broker::{Broker, SnapshotState};
-use crate::config::{Config, Global};
+use crate::config::{Config, Global, PersistenceMode};
 use crate::os::errors::describe;
 use crate::os::replace_file::{Kept, NewFile};
-use crate::os::{local_time, users};
+use crate::os::{local_time, replace_file, users};
+use crate::persist::journal::path_of;
 use crate::persist::save::Saver;
 use crate::timer::Now;
+use journal::Keeper;
 
 pub use restore::DatabaseError;
 
@@ -55,11 +59,33 @@ struct Database {
     on_disk: bool,
     /// There will be no other save.
     stopping: bool,
+    /// Its length, as far as it is known.
+    len: u64,
+    /// The journal `[conf: persistence_mode]`.
+    keeper: Option<Keeper>,
+    /// A journal there is that is no longer needed when the database is saved, and whether it has to be kept under
+    /// another name.
+    old_journal: Option<OldJournal>,
+}
+
+/// What becomes of a journal that the broker does not go on with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum OldJournal {
+    /// All of it was restored.
+    Restored,
+    /// It is damaged.
+    Damaged,
+    /// It follows another database.
+    Stranger,
 }
 
 /// A save under way.
 struct Save {
     saver: Saver,
+    /// What the journal calls it.
+    token: u32,
+    /// The change that was its moment.
+    mark: ChangeSeq,
     /// The snapshot has given everything.
     complete: bool,
     /// The file while the disk worker does not have it.
@@ -106,12 +132,19 @@ impl Store {
             return Ok(Store(None));
         }
         let name = config.global.persistence_path();
-        let restored = restore::restore(&name, config.global.persistence_strict, broker, now)?;
+        let journaled = config.global.persistence_mode == PersistenceMode::Journal;
+        let restored = restore::restore(&name, config.global.persistence_strict, journaled, broker, now)?;
         broker.restored(now);
         broker.set_unaltered();
-        if restored.unclean {
+        if restored.unclean || restored.journal_content {
             broker.set_altered();
         }
+        let keeper = journaled.then(|| {
+            broker.changes().start_journal();
+            let path = path_of(&name);
+            log::info!("Changes are in the journal {} before they are acknowledged.", path.display());
+            Keeper::new(Arc::clone(&waker), &restored.path, restored.journal, restored.base)
+        });
         let disk = Worker::new("disk", 1, waker, work);
         let mut database = Database {
             name,
@@ -126,6 +159,9 @@ impl Store {
             damaged: restored.damaged,
             on_disk: restored.found,
             stopping: false,
+            len: restored.len,
+            keeper,
+            old_journal: restored.old_journal,
         };
         database.schedule(&config.global, now);
         Ok(Store(Some(Box::new(database))))
@@ -135,7 +171,9 @@ impl Store {
     /// then only memory has it.
     pub(super) fn settle(&mut self, broker: &mut Broker, now: Now) {
         let Store(Some(database)) = self else { return };
-        if database.damaged {
+        // A journal needs a database that it follows.
+        let baseless = database.keeper.as_ref().is_some_and(|keeper| !keeper.has_base());
+        if database.damaged || database.old_journal.is_some() || baseless {
             database.save_now(broker, now, false);
         } else if let Err(error) = NewFile::create(&database.path) {
             // Better known now than when everything is to be saved.
@@ -147,12 +185,31 @@ impl Store {
                 users::user_name(users::effective_ids().0)
             );
         }
+        if let Some(keeper) = &database.keeper {
+            keeper.refuse(broker);
+        }
     }
 
     /// When [`Store::turn`] has something to do.
     pub(super) fn deadline(&self) -> Option<u64> {
-        let database = self.0.as_ref().filter(|database| database.save.is_none())?;
-        database.retry_ms.or(database.due_ms)
+        let database = self.0.as_ref()?;
+        let save = if database.save.is_none() { database.retry_ms.or(database.due_ms) } else { None };
+        let journal = database.keeper.as_ref().and_then(Keeper::deadline);
+        [save, journal].into_iter().flatten().min()
+    }
+
+    /// Takes what the journal's thread has done: what waited for it may leave.
+    pub(super) fn synced(&mut self, broker: &mut Broker, now: Now) {
+        let Some(keeper) = self.0.as_mut().and_then(|database| database.keeper.as_mut()) else { return };
+        broker.changes().set_now(now);
+        keeper.synced(broker, now);
+    }
+
+    /// Has the journal written, if somebody waits for what was recorded.
+    pub(super) fn record(&mut self, broker: &mut Broker, now: Now) {
+        if let Some(keeper) = self.0.as_mut().and_then(|database| database.keeper.as_mut()) {
+            keeper.write(broker, now);
+        }
     }
 
     /// True while there is something to do that waits for nothing.
@@ -192,12 +249,17 @@ impl Store {
     /// The broker stops: saves everything before anybody is disconnected.
     pub(super) fn finish(&mut self, broker: &mut Broker, now: Now) {
         let Store(Some(database)) = self else { return };
+        if let Some(keeper) = &mut database.keeper {
+            // First: whatever becomes of the save, nothing is lost.
+            keeper.finish(broker, now);
+        }
         if database.save.take().is_some() {
             broker.abort_snapshot();
             // The worker may have the file; it must be gone before another is made.
             database.disk.wait();
         }
-        if database.on_disk && !broker.is_altered() && !broker.has_limited_online() {
+        let journaled = database.keeper.as_ref().is_some_and(Keeper::has_content);
+        if database.on_disk && !broker.is_altered() && !broker.has_limited_online() && !journaled {
             return log::debug!("Nothing has changed since {} was saved.", database.name.display());
         }
         database.save_now(broker, now, true);
@@ -206,13 +268,20 @@ impl Store {
 
 impl Database {
     fn schedule(&mut self, settings: &Global, now: Now) {
+        if self.keeper.is_some() {
+            // The journal has what a save would have.
+            return;
+        }
         let seconds = Some(u64::from(settings.autosave_interval)).filter(|s| *s != 0 && !settings.autosave_on_changes);
         self.due_ms = seconds.map(|seconds| now.mono_ms.saturating_add(seconds * 1000));
     }
 
-    fn is_due(&mut self, settings: &Global, broker: &Broker, now: Now) -> bool {
+    fn is_due(&mut self, settings: &Global, broker: &mut Broker, now: Now) -> bool {
         if let Some(retry) = self.retry_ms {
             return retry <= now.mono_ms;
+        }
+        if let Some(keeper) = &self.keeper {
+            return keeper.wants_snapshot(broker, self.len);
         }
         let timed = self.due_ms.is_some_and(|due| due <= now.mono_ms);
         if timed {
@@ -242,11 +311,25 @@ impl Database {
     /// Begins a save that goes on in slices.
     fn begin(&mut self, broker: &mut Broker, now: Now) {
         self.say_saving();
-        broker.begin_snapshot(now, false);
-        self.save = Some(Save { saver: Saver::new(now, false), complete: false, file: None });
+        self.save = Some(self.snapshot(broker, now, false));
         if self.disk.submit(Job::Create(self.path.clone())).is_err() {
             self.failed(broker, now, &io::ErrorKind::WouldBlock.into());
         }
+    }
+
+    /// The moment of a save.
+    fn snapshot(&mut self, broker: &mut Broker, now: Now, stopping: bool) -> Save {
+        broker.begin_snapshot(now, stopping);
+        let token = match &mut self.keeper {
+            Some(keeper) => {
+                let token = Keeper::new_token();
+                keeper.begin_snapshot(broker, token);
+                token
+            }
+            None => 0,
+        };
+        let saver = Saver::new(now, stopping, token);
+        Save { saver, token, mark: broker.last_change(), complete: false, file: None }
     }
 
     fn advance(&mut self, broker: &mut Broker, now: Now) {
@@ -261,7 +344,9 @@ impl Database {
             Some(Answer::Failed(error)) => return self.failed(broker, now, &error),
         }
         let damaged = self.damaged;
-        if let Some(job) = save.next_job(|| aside_name(damaged, now))
+        // Else a crash would leave a journal that does not know the new file.
+        let known = self.keeper.as_ref().is_none_or(|keeper| keeper.knows(save.mark));
+        if let Some(job) = save.next_job(known, || aside_name(damaged, now))
             && self.disk.submit(job).is_err()
         {
             self.failed(broker, now, &io::ErrorKind::WouldBlock.into());
@@ -276,11 +361,17 @@ impl Database {
     }
 
     fn saved(&mut self, broker: &mut Broker, now: Now, kept: &Kept) {
-        self.releasing = self.save.take().map(|save| save.saver);
-        let left_out = self.releasing.as_ref().map_or(0, Saver::left_out);
-        if left_out > 0 {
-            log::warn!("Warning: {left_out} items did not fit the format of the database.");
+        if let Some(Save { saver, token, mark, .. }) = self.save.take() {
+            if saver.left_out() > 0 {
+                log::warn!("Warning: {} items did not fit the format of the database.", saver.left_out());
+            }
+            self.releasing = Some(saver);
+            self.drop_old_journal(now);
+            if let Some(keeper) = &mut self.keeper {
+                keeper.snapshot_kept(broker, token, mark);
+            }
         }
+        self.len = kept.len;
         if self.retry_ms.take().is_some() {
             crate::notice!("The database could be saved again.");
         }
@@ -292,6 +383,30 @@ impl Database {
         broker.stats.saves += 1;
         broker.stats.saved_bytes += kept.len;
         broker.stats.saved_at_s = now.wall_s;
+    }
+
+    /// What an earlier journal held is saved, or cannot be used.
+    fn drop_old_journal(&mut self, now: Now) {
+        let Some(old) = self.old_journal.take() else { return };
+        let path = path_of(&self.path);
+        let suffix = match old {
+            OldJournal::Restored => None,
+            OldJournal::Damaged => aside_name(true, now),
+            OldJournal::Stranger => Some(dated(b".stale-", now)),
+        };
+        let done = match suffix {
+            Some(suffix) => replace_file::move_aside(&path, &suffix).map(|aside| {
+                if let Some(aside) = aside {
+                    crate::notice!("The journal was kept as {}.", aside.display());
+                }
+            }),
+            None => std::fs::remove_file(&path),
+        };
+        if let Err(error) =
+            done.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        {
+            log::warn!("Warning: Unable to put the journal {} away: {}", path.display(), describe(&error));
+        }
     }
 
     /// The old file stays, and the next try follows in a minute. Clients do not notice.
@@ -315,8 +430,7 @@ impl Database {
         self.stopping = stopping;
         self.say_saving();
         let saved = NewFile::create(&self.path).and_then(|mut file| {
-            broker.begin_snapshot(now, stopping);
-            let mut save = Save { saver: Saver::new(now, stopping), complete: false, file: None };
+            let mut save = self.snapshot(broker, now, stopping);
             while !save.complete {
                 save.slice(broker);
                 let out = save.saver.out();
@@ -325,11 +439,22 @@ impl Database {
                     out.clear();
                 }
             }
+            if let Some(keeper) = &mut self.keeper {
+                keeper.finish(broker, now);
+                if !keeper.knows(save.mark) {
+                    return Err(io::Error::other("the journal cannot be written"));
+                }
+            }
             self.save = Some(save);
             file.keep(aside_name(self.damaged, now).as_deref())
         });
         match saved {
-            Ok(kept) => self.saved(broker, now, &kept),
+            Ok(kept) => {
+                self.saved(broker, now, &kept);
+                if let Some(keeper) = self.keeper.as_mut().filter(|_| stopping) {
+                    keeper.remove();
+                }
+            }
             Err(error) => self.failed(broker, now, &error),
         }
     }
@@ -360,9 +485,13 @@ impl Save {
     }
 
     /// What the worker can do now, if it is not at work already.
-    fn next_job(&mut self, aside: impl FnOnce() -> Option<String>) -> Option<Job> {
+    /// With `known` the whole file may take its place.
+    fn next_job(&mut self, known: bool, aside: impl FnOnce() -> Option<String>) -> Option<Job> {
         let full = self.saver.out_len() >= PIECE;
         if !full && !self.complete {
+            return None;
+        }
+        if self.saver.out_len() == 0 && !known {
             return None;
         }
         let file = self.file.take()?;
@@ -375,7 +504,11 @@ impl Save {
 
 /// What a damaged file gets behind its name.
 fn aside_name(damaged: bool, now: Now) -> Option<String> {
-    let mut suffix = b".damaged-".to_vec();
+    damaged.then(|| dated(b".damaged-", now))
+}
+
+fn dated(before: &[u8], now: Now) -> String {
+    let mut suffix = before.to_vec();
     local_time::append(&mut suffix, c"%Y%m%d-%H%M%S", now.wall_s);
-    damaged.then(|| String::from_utf8_lossy(&suffix).into_owned())
+    String::from_utf8_lossy(&suffix).into_owned()
 }

@@ -38,6 +38,10 @@ impl Store {
         false
     }
 
+    pub(super) fn synced(&mut self, _: &mut Broker, _: Now) {}
+
+    pub(super) fn record(&mut self, _: &mut Broker, _: Now) {}
+
     pub(super) fn turn(&mut self, _: &Global, _: &mut Broker, _: Now) {}
 
     pub(super) fn request(&mut self, _: &mut Broker, _: Now) {

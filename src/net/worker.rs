@@ -59,6 +59,15 @@ impl<J: Send + 'static, A: Send + 'static> Worker<J, A> {
         Some(answer)
     }
 
+    /// Waits for the next answer; `None` when no job is under way.
+    #[allow(dead_code, reason = "only the database has to wait")]
+    pub(crate) fn wait_for_answer(&mut self) -> Option<A> {
+        let (_, answers) = self.running.as_ref().filter(|_| self.pending > 0)?;
+        let answer = answers.recv().ok()?;
+        self.pending -= 1;
+        Some(answer)
+    }
+
     /// Waits until every job is done and drops the answers: the loop ends, and what the jobs hold must be gone.
     #[allow(dead_code, reason = "only the database has to wait")]
     pub(crate) fn wait(&mut self) {

@@ -113,6 +113,18 @@ pub struct Kept {
     pub aside: Option<PathBuf>,
 }
 
+/// Gives a file another name, with `suffix` behind it and a number if that exists; `None` when there is no such file.
+///
+/// # Errors
+/// What the system says.
+pub fn move_aside(path: &Path, suffix: &str) -> io::Result<Option<PathBuf>> {
+    let aside = keep_aside(path, suffix)?;
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => sync_directory(path).map(|()| aside),
+    }
+}
+
 /// Gives a file another name; `None` when there is none. The first name stays too, where the file system has hard links:
 /// it is about to be replaced, and at no time is there neither an old nor a new file.
 fn keep_aside(path: &Path, suffix: &str) -> io::Result<Option<PathBuf>> {

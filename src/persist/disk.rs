@@ -1,5 +1,6 @@
 //! The files of the store as persistence needs them: by position, with every step that makes something last spelled out.
-//! [`RealDisk`] is the file system. Tests have one that loses, tears and refuses.
+//! [`RealDisk`] is the file system. Tests have one that loses, tears and
+//! refuses.
 //!
 //! What is written lasts after [`DiskFile::sync`]; what is created, renamed or removed after [`Disk::sync_directory`].
 
@@ -9,8 +10,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-#[cfg(test)]
-pub(crate) mod faulty;
+#[cfg(any(debug_assertions, test))]
+#[doc(hidden)]
+pub mod faulty;
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

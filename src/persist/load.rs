@@ -45,6 +45,8 @@ pub struct Report {
     /// Sound items that the core did not take: messages of sessions that have expired or whose message is missing, which
     /// is as it should be, and subscriptions past the limit of a session.
     pub refused: u64,
+    /// The highest store id.
+    pub highest: u64,
 }
 
 impl Report {
@@ -55,15 +57,24 @@ impl Report {
     }
 }
 
-/// Restores everything that can be read of a file into a broker that serves nobody yet. The caller ends with
+/// Restores everything that can be read of a file into a broker that serves nobody yet. With `numbered` messages keep their
+/// store ids as their numbers, by which a journal of the file knows them. The caller ends with
 /// [`Broker::restored`].
 ///
 /// # Errors
 /// When the file cannot be read on, which says nothing about its content; the broker has a part of it then.
-pub fn load(broker: &mut Broker, file: impl io::Read, now: Now) -> io::Result<Report> {
+pub fn load(broker: &mut Broker, file: impl io::Read, now: Now, numbered: bool) -> io::Result<Report> {
     let mut source = Source::new(file);
-    let mut loader =
-        Loader { broker, now, messages: Messages::new(now), client: None, counts: Counts::default(), refused: 0 };
+    let mut loader = Loader {
+        broker,
+        now,
+        messages: Messages::new(now),
+        client: None,
+        counts: Counts::default(),
+        refused: 0,
+        numbered,
+        highest: 0,
+    };
     let mut damage = Vec::new();
     loop {
         match source.next_item() {
@@ -80,6 +91,7 @@ pub fn load(broker: &mut Broker, file: impl io::Read, now: Now) -> io::Result<Re
         damage,
         findings: reader.findings().clone(),
         refused: loader.refused,
+        highest: loader.highest,
     })
 }
 
@@ -123,6 +135,8 @@ struct Loader<'b> {
     client: Option<(String, SessionId)>,
     counts: Counts,
     refused: u64,
+    numbered: bool,
+    highest: u64,
 }
 
 impl Loader<'_> {
@@ -163,7 +177,9 @@ impl Loader<'_> {
             port: message.source_port,
         });
         let left_s = left_s.map(|left| u32::try_from(left).unwrap_or(u32::MAX));
-        let Some(msg) = self.broker.restore_message(self.now, &new, left_s, source) else { return false };
+        self.highest = self.highest.max(message.store_id);
+        let number = if self.numbered { message.store_id } else { 0 };
+        let Some(msg) = self.broker.restore_message(self.now, &new, left_s, source, number) else { return false };
         self.messages.insert(message.store_id, msg);
         bump(&mut self.counts.messages, true);
         true

@@ -28,6 +28,7 @@ pub mod db;
 mod decode;
 pub mod disk;
 pub mod fault;
+pub mod journal;
 pub mod load;
 pub mod read;
 pub mod save;

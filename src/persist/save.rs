@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use hashbrown::HashTable;
 
 use super::chunk::{Chunk, Client, ClientMessage, Config, Direction, Message, Retained, State, Subscription};
+use super::journal;
 use super::write::Writer;
-use crate::broker::message::Msg;
+use crate::broker::message::{self, Msg};
 use crate::broker::stored::{Item, Place, StoredEntry};
 use crate::broker::subs::SubOptions;
 use crate::timer::Now;
@@ -27,6 +28,8 @@ pub struct Saver {
     writer: Writer,
     now: Now,
     next_id: u64,
+    /// The numbers of messages are their store ids.
+    numbered: bool,
     /// Messages that something else may refer to as well: by their address, the id they were written with.
     written: HashTable<(u64, usize)>,
     /// These messages: they are kept until the file is written, so that no other gets their address.
@@ -39,18 +42,24 @@ pub struct Saver {
 }
 
 impl Saver {
-    /// Begins a file of the state at `now`; `shutdown` says that the broker stops.
+    /// Begins a file of the state at `now`; `shutdown` says that the broker stops. `token` is what a journal calls the
+    /// file; 0 without one.
     #[must_use]
-    pub fn new(now: Now, shutdown: bool) -> Saver {
+    pub fn new(now: Now, shutdown: bool, token: u32) -> Saver {
         let writer = Writer::NATIVE;
         let mut out = Vec::new();
         writer.header(&mut out);
-        let config = Chunk::Config(Config { last_db_id: LAST_ID, shutdown });
+        journal::put_token(&mut out, token);
+        // Numbers that messages have already are kept: the journal calls them so.
+        let numbered = token != 0;
+        let next_id = if numbered { message::take_number().max(1) } else { 1 };
+        let config = Chunk::Config(Config { last_db_id: LAST_ID.max(next_id), shutdown });
         let _always = writer.chunk(&mut out, &config);
         Saver {
             writer,
             now,
-            next_id: 1,
+            next_id,
+            numbered,
             written: HashTable::new(),
             kept: Vec::new(),
             released: 0,
@@ -170,8 +179,9 @@ impl Saver {
         let source = msg.source();
         let left_s = msg.exact_expiry_left_s(self.now);
         let expiry_time = left_s.map_or(0, |left| self.now.wall_s.saturating_add(u64::from(left)).max(1));
+        let id = Some(msg.number()).filter(|number| self.numbered && *number != 0).unwrap_or(self.next_id);
         let chunk = Chunk::Message(Message {
-            store_id: self.next_id,
+            store_id: id,
             expiry_time: i64::try_from(expiry_time).unwrap_or(i64::MAX),
             source_packet_id,
             source_port: source.map_or(0, |source| source.port),
@@ -184,7 +194,7 @@ impl Saver {
             payload: msg.payload(),
             props: Cow::Borrowed(msg.props()),
         });
-        let id = self.message(&chunk)?;
+        self.message(&chunk, id)?;
         if shared {
             self.written.insert_unique(hash(address), (id, address), |(_, other)| hash(*other));
             self.kept.push(msg.clone());
@@ -192,13 +202,14 @@ impl Saver {
         Some(id)
     }
 
-    fn message(&mut self, chunk: &Chunk<'_>) -> Option<u64> {
-        let id = self.next_id;
+    fn message(&mut self, chunk: &Chunk<'_>, id: u64) -> Option<u64> {
         if self.writer.chunk(&mut self.out, chunk).is_err() {
             self.left_out = self.left_out.saturating_add(1);
             return None;
         }
-        self.next_id = id.saturating_add(1);
+        if id == self.next_id {
+            self.next_id = id.saturating_add(1);
+        }
         Some(id)
     }
 
@@ -206,7 +217,7 @@ impl Saver {
         if self.released == 0 {
             let qos = QoS::ExactlyOnce;
             let message = Message { store_id: self.next_id, topic: RELEASED_TOPIC, qos, ..Message::default() };
-            self.released = self.message(&Chunk::Message(message)).unwrap_or_default();
+            self.released = self.message(&Chunk::Message(message), self.next_id).unwrap_or_default();
         }
         self.released
     }

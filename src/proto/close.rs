@@ -62,6 +62,8 @@ pub enum CloseReason {
     TooManyUnreleased,
     /// The broker is out of memory by `memory_limit`, and this client's protocol has no other way to say so.
     OutOfMemory,
+    /// The journal cannot be written, and this client's protocol has no other way to say that nothing can be promised.
+    StorageFull,
     /// The peer asked for one thing and has it.
     Answered,
     /// TLS failed; why, in words. The log has a line of its own with them.
@@ -131,6 +133,8 @@ pub enum Refusal {
     TooManyClients,
     /// `memory_limit`.
     OutOfMemory,
+    /// The session cannot be stored.
+    StorageFull,
 }
 
 impl CloseReason {
@@ -159,7 +163,7 @@ impl CloseReason {
             R::QosNotSupported => ReasonCode::QOS_NOT_SUPPORTED,
             R::RetainNotSupported => ReasonCode::RETAIN_NOT_SUPPORTED,
             R::TopicAliasInvalid => ReasonCode::TOPIC_ALIAS_INVALID,
-            R::TooManyUnreleased | R::OutOfMemory => ReasonCode::QUOTA_EXCEEDED,
+            R::TooManyUnreleased | R::OutOfMemory | R::StorageFull => ReasonCode::QUOTA_EXCEEDED,
             R::Shutdown => ReasonCode::SERVER_SHUTTING_DOWN,
         })
     }
@@ -199,6 +203,7 @@ impl fmt::Display for CloseReason {
             R::TopicAliasInvalid => f.write_str("topic alias invalid."),
             R::TooManyUnreleased => f.write_str("quota exceeded."),
             R::OutOfMemory => f.write_str("out of memory."),
+            R::StorageFull => f.write_str("nothing can be stored at the moment."),
             R::Answered => f.write_str("answered."),
             R::Tls(_) => f.write_str("bad socket read/write: A TLS error occurred"),
             R::BadProxyHeader => f.write_str("bad socket read/write: Invalid input"),
@@ -230,6 +235,7 @@ impl fmt::Display for CloseReason {
                 Refusal::MaximumPacketSize => "oversize packet.",
                 Refusal::WillPayload => "oversize payload.",
                 Refusal::OutOfMemory => "out of memory.",
+                Refusal::StorageFull => "nothing can be stored at the moment.",
             }),
         }
     }

@@ -28,29 +28,31 @@ impl Deferrals {
         self.waiting.iter().any(|waiting| waiting.bytes.first() == Some(&first))
     }
 
-    /// True when an acknowledgement of everything decided so far may leave at once.
-    pub(super) fn may_pass(&self, turn: &Turn<'_>) -> bool {
-        self.is_empty() && turn.broker.is_synced(turn.broker.last_change())
+    /// True when an acknowledgement of this change may leave at once.
+    pub(super) fn may_pass(&self, turn: &Turn<'_>, seq: ChangeSeq) -> bool {
+        self.is_empty() && turn.broker.is_synced(seq)
     }
 
-    /// Keeps an acknowledgement of everything decided so far until that is on disk.
-    pub(super) fn wait(&mut self, turn: &mut Turn<'_>, bytes: Vec<u8>) {
+    /// Keeps an acknowledgement of this change until that is on disk and those before it have left.
+    pub(super) fn wait(&mut self, turn: &mut Turn<'_>, seq: ChangeSeq, bytes: Vec<u8>) {
         turn.out.owe(bytes.len());
         if self.is_empty() {
-            turn.broker.wait_for_sync(turn.conn);
+            turn.broker.wait_for_sync(seq, turn.conn);
         }
-        self.waiting.push_back(Deferred { seq: turn.broker.last_change(), bytes });
+        self.waiting.push_back(Deferred { seq, bytes });
     }
 
     /// Sends what may leave by now.
     pub(super) fn release(&mut self, turn: &mut Turn<'_>) {
+        let before = self.waiting.len();
         while self.waiting.front().is_some_and(|next| turn.broker.is_synced(next.seq)) {
             let Some(next) = self.waiting.pop_front() else { break };
             turn.out.packet().extend_from_slice(&next.bytes);
             turn.broker.stats.packets_out += 1;
         }
-        if !self.is_empty() {
-            turn.broker.wait_for_sync(turn.conn);
+        // Who released nothing is on the list already.
+        if let Some(next) = self.waiting.front().filter(|_| self.waiting.len() < before) {
+            turn.broker.wait_for_sync(next.seq, turn.conn);
         }
     }
 }

@@ -32,6 +32,7 @@ use super::deferred::Deferrals;
 use super::peer::Connection;
 use super::{CloseReason, Flow, Peer, Turn, conformance};
 use crate::broker::auth::Identity;
+use crate::broker::changes::ChangeSeq;
 use crate::broker::memory::SMALL_PACKET;
 use crate::broker::{Acked, Broker, Ending, SessionId};
 use crate::timer::Now;
@@ -212,6 +213,7 @@ impl Server {
                         self.last_in_ms = turn.now.mono_ms;
                     }
                     turn.charge(1);
+                    turn.broker.begin_packet();
                     turn.broker.stats.packets_in += 1;
                     let handled = self.on_frame(turn, first, body);
                     if let Err(reason) = handled.and_then(|()| self.check_sent()) {
@@ -439,16 +441,19 @@ impl Server {
 
     /// Sends a reply that promises nothing.
     fn reply(&mut self, turn: &mut Turn<'_>, encode: impl FnOnce(&mut Vec<u8>, ProtocolVersion)) {
-        if self.extra.as_ref().is_some_and(|extra| !extra.deferred.is_empty()) {
-            return self.acknowledge(turn, encode);
-        }
-        self.write(turn, encode);
+        self.send_after(turn, ChangeSeq::default(), encode);
     }
 
-    /// Sends a reply that promises everything decided so far: at once if that is on disk, else in its turn.
+    /// Sends a reply that promises what the packet brought about: at once if that is on disk, else in its turn.
     fn acknowledge(&mut self, turn: &mut Turn<'_>, encode: impl FnOnce(&mut Vec<u8>, ProtocolVersion)) {
+        let seq = turn.broker.promised(self.session());
+        self.send_after(turn, seq, encode);
+    }
+
+    /// Sends a reply when the change is on disk and those before it have left.
+    fn send_after(&mut self, turn: &mut Turn<'_>, seq: ChangeSeq, encode: impl FnOnce(&mut Vec<u8>, ProtocolVersion)) {
         let nothing = Deferrals::default();
-        if self.extra.as_ref().map_or(&nothing, |extra| &extra.deferred).may_pass(turn) {
+        if self.extra.as_ref().map_or(&nothing, |extra| &extra.deferred).may_pass(turn, seq) {
             return self.write(turn, encode);
         }
         let mut bytes = Vec::new();
@@ -456,7 +461,7 @@ impl Server {
         if self.is_unsendable(turn, bytes.len()) {
             return;
         }
-        self.extra().deferred.wait(turn, bytes);
+        self.extra().deferred.wait(turn, seq, bytes);
     }
 
     fn write(&mut self, turn: &mut Turn<'_>, encode: impl FnOnce(&mut Vec<u8>, ProtocolVersion)) {
@@ -489,7 +494,11 @@ impl Server {
         } else {
             log::debug!("Sending {packet} to {} (m{})", turn.broker.client_id(session), id.get());
         }
-        self.acknowledge(turn, |out, version| Ack { id, reason }.encode(out, version, packet));
+        let encode = |out: &mut Vec<u8>, version| Ack { id, reason }.encode(out, version, packet);
+        match packet {
+            PacketType::Puback | PacketType::Pubrec if reason.is_error() => self.reply(turn, encode),
+            _ => self.acknowledge(turn, encode),
+        }
     }
 }
 

@@ -205,9 +205,9 @@ fn own_cpu() -> io::Result<f64> {
 fn longest_turn(content: &[u8]) -> io::Result<f64> {
     let now = Now { mono_ms: 1_000_000, wall_s: 1_800_000_000 };
     let mut broker = Broker::new(Global { sys_interval: 0, persistence: true, ..Global::default() }, [1, 2], now);
-    load(&mut broker, content, now)?;
+    load(&mut broker, content, now, false)?;
     broker.restored(now);
-    let mut saver = Saver::new(now, false);
+    let mut saver = Saver::new(now, false, 0);
     let mut longest: f64 = 0.0;
     let begun = own_cpu()?;
     broker.begin_snapshot(now, false);

@@ -15,6 +15,8 @@ mod endings;
 #[cfg(all(feature = "persistence", feature = "tools"))]
 mod folder;
 mod hostile;
+#[cfg(all(feature = "persistence", feature = "tools"))]
+mod journal;
 mod layering;
 mod limits;
 mod login;

@@ -3,6 +3,11 @@
 //! `SEEDS=10000` says how many there are.
 
 mod client;
+#[cfg(feature = "persistence")]
+mod disk;
+#[cfg(not(feature = "persistence"))]
+#[path = "disk_off.rs"]
+mod disk;
 mod idle;
 mod net;
 mod oracle;

@@ -12,6 +12,8 @@ use mosquitto::proto::{CloseReason, Flow, Outbox, Peer, Server, Turn};
 use mosquitto::slab::{Key, Slab};
 use mosquitto::timer::{Now, Timers};
 
+use crate::disk::Store;
+use crate::rng::Rng;
 use crate::rules;
 
 const TURN_BUDGET: u32 = 64;
@@ -67,8 +69,9 @@ pub(crate) struct Net {
     pub(crate) conns: Slab<Conn>,
     pub(crate) events: Vec<Event>,
     pub(crate) hash: u64,
-    /// Acknowledgements wait for [`Net::sync`].
-    pub(crate) journal: bool,
+    /// Acknowledgements wait for [`Net::sync`], and the broker may crash.
+    pub(crate) store: Option<Store>,
+    keys: [u64; 2],
     /// Clients have to give a password.
     pub(crate) passwords: bool,
     /// The rules of access in force, if there are any.
@@ -94,7 +97,8 @@ impl Net {
             conns: Slab::new(),
             events: Vec::new(),
             hash: 0xCBF2_9CE4_8422_2325,
-            journal: false,
+            store: None,
+            keys,
             passwords: false,
             rules: None,
             api: Api::default(),
@@ -410,11 +414,38 @@ impl Net {
 
     /// What has happened so far is on disk.
     pub(crate) fn sync(&mut self) {
-        if self.journal {
-            let (changes, seq) = self.broker.changes().drain();
-            changes.for_each(drop);
-            self.broker.set_synced(seq);
+        if let Some(store) = &mut self.store {
+            store.sync(&mut self.broker);
         }
+    }
+
+    /// Everything may be promised, and is on disk.
+    pub(crate) fn start_journal(&mut self, seed: u64) {
+        self.store = Some(Store::new(seed, &mut self.broker));
+    }
+
+    /// Goes on with a snapshot, or begins one.
+    pub(crate) fn snapshot(&mut self, rng: &mut Rng) {
+        if let Some(store) = &mut self.store {
+            store.snapshot(&mut self.broker, self.now, rng);
+        }
+    }
+
+    /// The broker dies, with or without its machine, and starts again from what is on disk.
+    pub(crate) fn crash(&mut self, power: bool) {
+        let Some(store) = &mut self.store else { return };
+        let mut broker = Broker::new(self.config.global.clone(), self.keys, self.now);
+        broker.set_access(self.broker.access().clone());
+        store.restart(&mut broker, self.now, power);
+        broker.publish_sys(self.now);
+        broker.check_invariants();
+        self.broker = broker;
+        (self.conns, self.api, self.timers) = (Slab::new(), Api::default(), Timers::default());
+        self.logins.clear();
+        self.ready.clear();
+        self.to_flush.clear();
+        self.graveyard.clear();
+        self.events.clear();
     }
 
     /// Everything of a turn that follows the sockets.
@@ -424,6 +455,8 @@ impl Net {
             conn.ready = false;
             self.read(id.0, 0);
         }
+        // Also of a CONNECT that was read just now.
+        while self.owes_login() && self.answer_login() {}
         let mut fired = 0;
         while let Some(entry) = self.timers.pop_due(self.now) {
             fired += 1;

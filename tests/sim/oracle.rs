@@ -119,6 +119,17 @@ impl Oracle {
         }
     }
 
+    /// The broker died: wills that did not come before will not come.
+    pub(crate) fn crashed(&mut self) {
+        self.current.clear();
+        self.away.clear();
+        for will in &mut self.wills {
+            if *will != Will::Published {
+                *will = Will::Void;
+            }
+        }
+    }
+
     /// The watcher got a will that was encoded at `at_ms`; `previous_ms` is the turn before.
     pub(crate) fn will_seen(&mut self, will: usize, at_ms: u64, previous_ms: u64) {
         match self.wills[will] {

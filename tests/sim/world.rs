@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mosquitto::broker::auth::access::{RuleFiles, Rules};
 use mosquitto::broker::auth::password::Passwords;
+use mosquitto::broker::message;
 use mosquitto::config::{Config, Listener};
 use mosquitto::slab::Key;
 use mosquitto::timer::Now;
@@ -12,6 +13,7 @@ use mosquitto::wire::subscribe::{RetainHandling, SubscribeOptions};
 use mosquitto::wire::{ProtocolVersion, QoS, ReasonCode};
 
 use crate::client::{Client, Draft, Kind, LONG, QOS};
+use crate::disk::CRASHES;
 use crate::net::{Event, Net};
 use crate::oracle::{Oracle, Terms};
 use crate::rng::Rng;
@@ -89,9 +91,9 @@ impl World {
         config.listeners = vec![Listener::new(1883, None)];
         let start = Now { mono_ms: (1 << 32) + rng.below(5000), wall_s: 1_000_000 };
         let mut net = Net::new(config, [seed, !seed], start);
-        net.journal = rng.one_in(3);
-        if net.journal {
-            net.broker.changes().start_journal();
+        message::number_from(0);
+        if rng.one_in(3) {
+            net.start_journal(seed);
         }
         if seed % 5 == 2 {
             net.set_rules(0);
@@ -180,8 +182,14 @@ impl World {
 
     /// The rest of a turn; the watcher always reads.
     fn finish_turn(&mut self) {
+        if let Some(store) = &mut self.net.store {
+            store.trouble(&mut self.rng, self.calm);
+        }
         if self.calm || self.rng.one_in(4) {
             self.net.sync();
+        }
+        if !self.calm && self.rng.one_in(20) {
+            self.net.snapshot(&mut self.rng);
         }
         while self.calm || self.net.owes_login() || self.rng.one_in(2) {
             if !self.net.answer_login() {
@@ -225,6 +233,9 @@ impl World {
     }
 
     fn event(&mut self) {
+        if CRASHES && self.net.store.is_some() && self.rng.one_in(150) {
+            return self.crash();
+        }
         if let Some(set) = self.net.rules
             && self.rng.one_in(60)
         {
@@ -256,6 +267,29 @@ impl World {
             }
             _ => self.act(at),
         }
+    }
+
+    /// The broker dies. Of what it wrote to its clients some still arrives.
+    fn crash(&mut self) {
+        for client in &mut self.clients[1..] {
+            let n = *self.rng.pick(&[0, 0, 10, 100, 10_000]);
+            client.read(&mut self.net, &mut self.oracle, n);
+        }
+        for client in &mut self.clients {
+            client.forget_connection();
+        }
+        self.oracle.crashed();
+        self.orphans.clear();
+        self.terms.clear();
+        let power = self.rng.one_in(2);
+        self.net.crash(power);
+        self.calm = true;
+        self.connect(0, true);
+        self.settle();
+        let options = SubscribeOptions { retain_handling: RetainHandling::DoNotSend, ..SubscribeOptions::default() };
+        self.clients[0].subscribe(&mut self.net, "will/#", options, None);
+        self.settle();
+        self.calm = false;
     }
 
     fn act(&mut self, at: usize) {

@@ -69,7 +69,7 @@ impl Flow {
             cursor.sent += 1;
             let place = match entry.out {
                 Out::Done | Out::Queued => return Some(None),
-                Out::AwaitPuback | Out::AwaitPubrec => Place::Sent,
+                Out::Held | Out::AwaitPuback | Out::AwaitPubrec => Place::Sent,
                 Out::AwaitPubcomp => Place::Released,
             };
             return Some(Some(stored(entry, place, entry.id)));
@@ -101,7 +101,7 @@ impl Flow {
 
     /// Whether [`Broker::pull`](crate::broker::Broker::pull) may find something to send that changes what is stored.
     pub(crate) fn has_lasting_output(&self) -> bool {
-        self.resend.next < self.resend.end || !self.queue.is_empty() || !self.replays.is_empty()
+        self.resend.next < self.resend.end || self.held != 0 || !self.queue.is_empty() || !self.replays.is_empty()
     }
 
     /// Adds a message behind those that are there. `last_id` is the session's last packet identifier and moves so that
@@ -133,6 +133,35 @@ impl Flow {
             None => self.restore_queued(delivery, entry.id, last_id),
         }
         true
+    }
+
+    /// A queued message got its identifier; another one that has the same was done with. False when it is not there.
+    pub(crate) fn replay_sent(&mut self, number: u64, id: PacketId) -> bool {
+        let Some(delivery) = self.take_queued(number) else { return false };
+        self.abandon(id);
+        self.unsorted |= self.place_of(id) != Some(true);
+        self.mark_sent(delivery, id);
+        true
+    }
+
+    /// A message is done with. False when it is not there.
+    pub(crate) fn replay_finished(&mut self, number: u64) -> bool {
+        let of = |entry: &Delivery| entry.msg.as_ref().is_some_and(|msg| msg.number() == number);
+        match self.sent.iter().find(|entry| of(entry)).and_then(|entry| PacketId::new(entry.id)) {
+            Some(id) => {
+                self.abandon(id);
+                true
+            }
+            None => self.take_queued(number).is_some(),
+        }
+    }
+
+    fn take_queued(&mut self, number: u64) -> Option<Delivery> {
+        let at = self.queue.iter().position(|entry| entry.msg.as_ref().is_some_and(|msg| msg.number() == number))?;
+        let delivery = self.queue.remove(at)?;
+        self.kept_qos0 -= u32::from(delivery.flags.qos() == QoS::AtMostOnce);
+        self.queued_bytes = self.queued_bytes.saturating_sub(delivery.payload_len());
+        Some(delivery)
     }
 
     /// Whether an identifier is free, and then whether it is further from the front than all others.

@@ -240,8 +240,8 @@ fn of_two_sessions_with_one_client_id_the_later_counts_and_the_first_name() {
 fn a_message_goes_on_expiring() {
     let broker = broker();
     let new = NewMessage { topic: "t", payload: b"", qos: QoS::AtMostOnce, retain: false, props: &[], expiry_s: None };
-    let msg = broker.restore_message(NOW, &new, Some(10), None).unwrap();
+    let msg = broker.restore_message(NOW, &new, Some(10), None, 0).unwrap();
     assert_eq!(msg.exact_expiry_left_s(NOW), Some(10));
-    let never = broker.restore_message(NOW, &new, None, None).unwrap();
+    let never = broker.restore_message(NOW, &new, None, None, 0).unwrap();
     assert_eq!(never.exact_expiry_left_s(NOW), None);
 }

@@ -2,6 +2,7 @@
 
 use super::Scope::{Global, GlobalOrListener, Plugin};
 use super::{ANY_BOOL, ANY_TEXT, Kind, OptionRow, any_int, directory, file, int, row};
+use crate::config::PersistenceMode;
 use crate::config::error::Feature;
 use crate::config::store::{self, done, limit, listener, set, size};
 use crate::config::value;
@@ -130,6 +131,17 @@ pub(super) const ROWS: &[OptionRow] = &[
     )
     .fixed()
     .once(),
+    row(
+        "persistence_mode",
+        Global,
+        Kind::Choice(&["snapshot", "journal"], |p, word| {
+            let mode = if word == "journal" { PersistenceMode::Journal } else { PersistenceMode::Snapshot };
+            set(&mut p.config.global.persistence_mode, mode)
+        }),
+        "snapshot",
+    )
+    .fixed()
+    .needs(Feature::Persistence),
     row("persistence_strict", Global, Kind::Bool(|p, v| set(&mut p.config.global.persistence_strict, v)), "false")
         .fixed()
         .wants(Feature::Persistence),

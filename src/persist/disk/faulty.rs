@@ -1,6 +1,8 @@
 //! A disk in memory that fails as disks do, from a seed: writes that are cut short, no space, errors, and a crash at any
 //! operation, after which of what was not synced any sector and any name may be old, new, or torn.
 
+#![allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,14 +15,18 @@ const SECTOR: usize = 512;
 
 /// A small generator: the same seed fails the same way.
 #[derive(Clone, Debug)]
-pub(crate) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
-    pub(crate) fn new(seed: u64) -> Rng {
+    /// The generator of a seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Rng {
         Rng(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    /// The next number.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -28,29 +34,29 @@ impl Rng {
     }
 
     /// A number below `n`.
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
+    pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 
     /// True once in `n` times; never for 0.
-    pub(crate) fn once_in(&mut self, n: u64) -> bool {
+    pub fn once_in(&mut self, n: u64) -> bool {
         n != 0 && self.below(n) == 0
     }
 }
 
 /// How often what goes wrong; 0 is never, 1 is always.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Faults {
+pub struct Faults {
     /// A write takes only a part.
-    pub(crate) short_write: u64,
+    pub short_write: u64,
     /// A write or a sync fails with EIO.
-    pub(crate) io_error: u64,
+    pub io_error: u64,
     /// Opening, creating, renaming or removing fails with EIO.
-    pub(crate) name_error: u64,
+    pub name_error: u64,
     /// The bytes that all files together may have; `None` is any number.
-    pub(crate) space: Option<u64>,
+    pub space: Option<u64>,
     /// So many operations until the power goes.
-    pub(crate) crash_after: Option<u64>,
+    pub crash_after: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -91,7 +97,7 @@ struct State {
 
 /// The disk. Clones are the same disk.
 #[derive(Clone, Debug)]
-pub(crate) struct FaultyDisk(Arc<Mutex<State>>);
+pub struct FaultyDisk(Arc<Mutex<State>>);
 
 struct FaultyFile {
     disk: FaultyDisk,
@@ -99,8 +105,9 @@ struct FaultyFile {
 }
 
 impl FaultyDisk {
-    /// An empty disk that works, until [`FaultyDisk::set_faults`].
-    pub(crate) fn new(seed: u64) -> FaultyDisk {
+    /// An empty disk that works until [`FaultyDisk::set_faults`].
+    #[must_use]
+    pub fn new(seed: u64) -> FaultyDisk {
         FaultyDisk(Arc::new(Mutex::new(State {
             rng: Rng::new(seed),
             faults: Faults::default(),
@@ -118,24 +125,27 @@ impl FaultyDisk {
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    pub(crate) fn set_faults(&self, faults: Faults) {
+    /// From now on it fails so often.
+    pub fn set_faults(&self, faults: Faults) {
         self.state().faults = faults;
     }
 
     /// True once the power is gone: nothing works until [`FaultyDisk::restart`].
-    pub(crate) fn has_crashed(&self) -> bool {
+    #[must_use]
+    pub fn has_crashed(&self) -> bool {
         self.state().crashed
     }
 
     /// Bytes written, and syncs of files.
-    pub(crate) fn wear(&self) -> (u64, u64) {
+    #[must_use]
+    pub fn wear(&self) -> (u64, u64) {
         let state = self.state();
         (state.written, state.syncs)
     }
 
     /// The power goes if it has not gone yet, and comes back: of what was not synced some is there. Nothing fails from
     /// here on. Open files are of no use any more.
-    pub(crate) fn restart(&self) {
+    pub fn restart(&self) {
         let mut state = self.state();
         let State { rng, inodes, names, lasting_names, pending_names, .. } = &mut *state;
         // A file system logs its names in order.
@@ -153,20 +163,21 @@ impl FaultyDisk {
     }
 
     /// As [`FaultyDisk::restart`] after a kill of the process alone: the system still has all that was written.
-    pub(crate) fn restart_process(&self) {
+    pub fn restart_process(&self) {
         let mut state = self.state();
         state.faults = Faults::default();
         state.crashed = false;
     }
 
     /// What a reader would see under this name.
-    pub(crate) fn content(&self, path: &Path) -> Option<Vec<u8>> {
+    #[must_use]
+    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state();
         state.inodes.get(*state.names.get(path)?).map(|inode| inode.now.clone())
     }
 
     /// Puts a file there that lasts.
-    pub(crate) fn put(&self, path: &Path, content: &[u8]) {
+    pub fn put(&self, path: &Path, content: &[u8]) {
         let mut state = self.state();
         let inode = state.inodes.len();
         state.inodes.push(Inode { now: content.to_vec(), lasting: content.to_vec(), pending: Vec::new() });
@@ -175,7 +186,8 @@ impl FaultyDisk {
     }
 
     /// The names there are.
-    pub(crate) fn names(&self) -> Vec<PathBuf> {
+    #[must_use]
+    pub fn names(&self) -> Vec<PathBuf> {
         self.state().names.keys().cloned().collect()
     }
 }

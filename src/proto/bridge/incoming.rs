@@ -127,7 +127,8 @@ impl Side {
     /// Sends an acknowledgement, as soon as what it promises is on disk.
     pub(super) fn reply(&mut self, turn: &mut Turn<'_>, client: &mut Client, packet: PacketType, ack: Ack) {
         let now_ms = turn.now.mono_ms;
-        if self.deferrals.may_pass(turn) {
+        let seq = turn.broker.last_change();
+        if self.deferrals.may_pass(turn, seq) {
             let out = turn.out.packet();
             let before = out.len();
             client.acknowledge(now_ms, out, packet, ack);
@@ -137,7 +138,7 @@ impl Side {
         } else {
             let mut bytes = Vec::new();
             client.acknowledge(now_ms, &mut bytes, packet, ack);
-            self.deferrals.wait(turn, bytes);
+            self.deferrals.wait(turn, seq, bytes);
         }
     }
 }

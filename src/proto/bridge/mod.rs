@@ -466,6 +466,7 @@ impl Side {
         let session = match connected {
             Ok(connected) => connected.session,
             Err(ConnectRefused::OutOfMemory) => return Err(CloseReason::OutOfMemory),
+            Err(ConnectRefused::StorageFull) => return Err(CloseReason::StorageFull),
             Err(ConnectRefused::TooManyClients | ConnectRefused::OfBridge) => return Err(CloseReason::BridgeNoRoom),
         };
         self.session = Some(session);

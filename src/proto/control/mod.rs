@@ -145,7 +145,7 @@ impl Api {
     /// Does a slice of the work. May leave [`crate::broker::Action`]s to the loop.
     pub fn run(&mut self, context: &mut Context<'_>) {
         for kick in mem::take(&mut self.kicks) {
-            context.broker.kick(kick.session, kick.conn, kick.end_session);
+            context.broker.kick(context.now, kick.session, kick.conn, kick.end_session);
         }
         let mut budget = SLICE;
         while budget > 0 {

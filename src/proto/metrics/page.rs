@@ -52,6 +52,8 @@ pub(super) fn text(broker: &Broker, now: Now, figures: &LoopFigures) -> String {
     page.metric("database_written_bytes_total", COUNTER, "Bytes that saves of the database wrote.", stats.saved_bytes);
     let help = "When the database was last saved, in seconds since 1970; 0 for not since the start.";
     page.metric("database_saved_time_seconds", GAUGE, help, stats.saved_at_s);
+    page.metric("journal_written_bytes_total", COUNTER, "Bytes written to the journal.", stats.journal_bytes);
+    page.metric("journal_syncs_total", COUNTER, "Batches written to the journal and synced.", stats.journal_syncs);
     // Only where allocations are counted, as in $SYS.
     if stats.heap != 0 {
         page.metric("heap_bytes", GAUGE, "Heap bytes in use.", stats.heap);

@@ -2,12 +2,10 @@
 
 use super::*;
 use crate::broker::ConnId;
-use crate::broker::changes;
-use crate::broker::message::{Msg, NewMessage};
+use crate::broker::changes::{self, record::Change};
 use crate::config::{Config, Global, Listener};
 use crate::proto::{Endpoint, Outbox};
 use crate::slab::Key;
-use crate::wire::QoS;
 
 const NOW: Now = Now { mono_ms: 1_000_000, wall_s: 1_700_000_000 };
 
@@ -179,10 +177,9 @@ fn health_follows_memory_and_storage() {
     assert!(status == "HTTP/1.1 503 Service Unavailable" && body.contains("memory_limit"), "{status} {body}");
     world.broker.stats.heap = 1000;
     world.broker.changes().start_journal();
-    for _ in 0..changes::CAPACITY {
-        let new =
-            NewMessage { topic: "t", payload: b"", qos: QoS::AtLeastOnce, retain: true, props: &[], expiry_s: None };
-        world.broker.changes().record(|| changes::Change::Published(Msg::new(NOW, &new).unwrap()));
+    let topic = "t".repeat(60_000);
+    while world.broker.changes().pending() < changes::CAPACITY {
+        world.broker.changes().record(|| Change::Cleared { topic: &topic });
     }
     let (status, body) = ask(&mut world);
     assert!(status == "HTTP/1.1 503 Service Unavailable" && body.contains("storage"), "{status} {body}");
@@ -206,6 +203,8 @@ fn the_page_holds_every_counter() {
         publish_bytes_out: 110,
         dropped: 111,
         expired_sessions: 112,
+        journal_bytes: 121,
+        journal_syncs: 122,
         saves: 117,
         saves_failed: 118,
         saved_bytes: 119,
@@ -266,6 +265,8 @@ fn the_page_holds_every_counter() {
         "database_saves_failed_total 118",
         "database_written_bytes_total 119",
         "database_saved_time_seconds 120",
+        "journal_written_bytes_total 121",
+        "journal_syncs_total 122",
         "heap_bytes 116",
         "mqttsn_clients_active 201",
         "mqttsn_clients_asleep 202",

@@ -142,6 +142,8 @@ impl Server {
             ConnectRefused::OfBridge => (Some(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID), Refusal::ClientId),
             ConnectRefused::OutOfMemory if v5 => (Some(ReasonCode::QUOTA_EXCEEDED), Refusal::OutOfMemory),
             ConnectRefused::OutOfMemory => (Some(ReasonCode::SERVER_UNAVAILABLE), Refusal::OutOfMemory),
+            ConnectRefused::StorageFull if v5 => (Some(ReasonCode::QUOTA_EXCEEDED), Refusal::StorageFull),
+            ConnectRefused::StorageFull => (Some(ReasonCode::SERVER_UNAVAILABLE), Refusal::StorageFull),
         })?;
 
         turn.broker.set_proof(connected.session, proof);

@@ -173,7 +173,8 @@ impl Server {
     fn refuse(&mut self, turn: &mut Turn<'_>, session: SessionId, publish: &Publish<'_>, code: ReasonCode) -> Handled {
         if code == ReasonCode::QUOTA_EXCEEDED && self.version != ProtocolVersion::V5 && publish.qos != QoS::AtMostOnce {
             // To acknowledge would lose the message.
-            return Err(CloseReason::OutOfMemory);
+            let full = turn.broker.is_storage_full();
+            return Err(if full { CloseReason::StorageFull } else { CloseReason::OutOfMemory });
         }
         self.answer(turn, session, publish, conformance::publish_refusal(turn.strict(), code))
     }
@@ -216,6 +217,9 @@ fn refusal(turn: &Turn<'_>, session: SessionId, topic: &str, publish: &Publish<'
     let stored = |id| turn.broker.holds_qos2(session, id, topic.len(), publish.payload.len());
     let again = publish.qos == QoS::ExactlyOnce && publish.packet_id.is_some_and(stored);
     if turn.broker.over_memory() && !helps && !again {
+        return Some(ReasonCode::QUOTA_EXCEEDED);
+    }
+    if publish.qos != QoS::AtMostOnce && turn.broker.is_storage_full() && !again {
         return Some(ReasonCode::QUOTA_EXCEEDED);
     }
     None

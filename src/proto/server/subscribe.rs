@@ -127,6 +127,8 @@ impl Server {
                     log::debug!("\t{filter} (denied)");
                     match self.version {
                         ProtocolVersion::V5 => ReasonCode::QUOTA_EXCEEDED,
+                        // What is granted has to last.
+                        ProtocolVersion::V31 if turn.broker.is_storage_full() => return Err(CloseReason::StorageFull),
                         // MQTT 3.1 knows no failure here; C Mosquitto grants in name only.
                         ProtocolVersion::V31 => ReasonCode(options.qos as u8),
                         ProtocolVersion::V311 => ReasonCode::UNSPECIFIED,
@@ -136,7 +138,11 @@ impl Server {
         }
         log::debug!("Sending SUBACK to {}", turn.broker.client_id(session));
         let id = packet.id;
-        self.acknowledge(turn, |out, version| encode_suback(out, version, id, &codes));
+        let encode = |out: &mut Vec<u8>, version| encode_suback(out, version, id, &codes);
+        match codes.iter().all(|code| code.is_error()) {
+            true => self.reply(turn, encode),
+            false => self.acknowledge(turn, encode),
+        }
         Ok(None)
     }
 

@@ -79,7 +79,7 @@ const NOW: Now = Now { mono_ms: 1_000_000, wall_s: 1_795_000_000 };
 /// A broker that has restored a file.
 fn restored(file: &[u8]) -> Broker {
     let mut broker = Broker::new(Global { sys_interval: 0, persistence: true, ..Global::default() }, [3, 4], NOW);
-    load(&mut broker, file, NOW).expect("a slice can always be read");
+    load(&mut broker, file, NOW, false).expect("a slice can always be read");
     broker.restored(NOW);
     broker.check_invariants();
     broker
@@ -87,7 +87,7 @@ fn restored(file: &[u8]) -> Broker {
 
 /// What a broker saves.
 fn saved(broker: &mut Broker) -> Vec<u8> {
-    let mut saver = Saver::new(NOW, true);
+    let mut saver = Saver::new(NOW, true, 0);
     broker.begin_snapshot(NOW, true);
     while broker.snapshot_slice(7, &mut |item| saver.add(&item)) == SnapshotState::More {}
     assert_eq!(saver.left_out(), 0);

@@ -83,8 +83,7 @@ impl Hub {
     /// What has happened so far is on disk.
     pub(super) fn sync(&mut self) {
         if self.journal {
-            let (changes, seq) = self.broker.changes().drain();
-            changes.for_each(drop);
+            let (_, seq) = self.broker.changes().take(Vec::new());
             self.broker.set_synced(seq);
         }
     }

@@ -147,6 +147,13 @@ pub(super) const CASES: &[Case] = &[
         .good(&[("a b.db", |c| c.global.persistence_path().to_str() == Some("a b.db"))])
         .once()
         .restart(),
+    case("persistence_mode", Global, "snapshot")
+        .good(&[
+            ("journal", |c| c.global.persistence_mode == crate::config::PersistenceMode::Journal),
+            ("snapshot", |c| c.global.persistence_mode == crate::config::PersistenceMode::Snapshot),
+        ])
+        .bad(&[("Journal", "Invalid 'persistence_mode' value (Journal).")])
+        .restart(),
     case("persistence_location", Global, "none")
         .good(&[("/var/x/", |c| c.global.persistence_path().to_str() == Some("/var/x/mosquitto.db"))])
         .once()

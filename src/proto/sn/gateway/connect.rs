@@ -294,6 +294,7 @@ impl Gateway {
                     ConnectRefused::TooManyClients => Refusal::TooManyClients,
                     ConnectRefused::OfBridge => Refusal::ClientId,
                     ConnectRefused::OutOfMemory => Refusal::OutOfMemory,
+                    ConnectRefused::StorageFull => Refusal::StorageFull,
                 };
                 let refused = (ReturnCode::CONGESTION, refusal);
                 return self.turn_away(turn, visit, applicant.client_id.as_bytes(), refused);

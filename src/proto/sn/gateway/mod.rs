@@ -362,7 +362,7 @@ impl Gateway {
         }
         deferred.push_back(device::Deferred { seq, bytes: bytes.into() });
         if !waits {
-            turn.broker.wait_for_sync(ConnId::of_sn(id));
+            turn.broker.wait_for_sync(seq, ConnId::of_sn(id));
         }
     }
 
@@ -372,7 +372,7 @@ impl Gateway {
         while let Some(busy) = &mut device.busy {
             let Some(next) = busy.deferred.front() else { return true };
             if !turn.broker.is_synced(next.seq) {
-                turn.broker.wait_for_sync(ConnId::of_sn(id));
+                turn.broker.wait_for_sync(next.seq, ConnId::of_sn(id));
                 return false;
             }
             let Some(next) = busy.deferred.pop_front() else { return true };

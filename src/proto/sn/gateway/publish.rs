@@ -221,7 +221,8 @@ fn refusal(turn: &Turn<'_>, door: &Door, content: &Content<'_>) -> Option<Return
     }
     // To remove a retained message frees memory.
     let helps = content.retain && content.payload.is_empty() || control::is_on(turn.config, &content.topic);
-    (turn.broker.over_memory() && !helps).then_some(ReturnCode::CONGESTION)
+    let unstorable = content.qos != QoS::AtMostOnce && turn.broker.is_storage_full();
+    ((turn.broker.over_memory() && !helps) || unstorable).then_some(ReturnCode::CONGESTION)
 }
 
 /// Takes a message of a client to the core, if it may be there.
