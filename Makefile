@@ -63,6 +63,8 @@ soak:
 	SEEDS=$(SEEDS) $(CARGO) test --profile soak --locked --test sim
 	ACL_CHECKS=10000 $(CARGO) test --locked --test it acl::debian
 	SN_CROWD=10000 $(CARGO) test --locked --test it sn_crowd
+	KILLS=200 $(CARGO) test --locked --test it journal::kill -- --nocapture
+	DISK_SEEDS=20000 $(CARGO) test --locked --lib persist::journal
 	LINKS_FULL=1 $(CARGO) test --locked --test links -- --nocapture --test-threads 1
 	$(CARGO) test --locked --no-run
 	for round in $$(seq $(ROUNDS)); do echo "round $$round"; $(CARGO) test --locked --quiet || exit 1; done

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::broker::{Broker, free_port, program};
+use crate::directory::Directory;
 use crate::dns::{Answer, NameServer};
 use crate::fake::Fake;
 use crate::latency::{Latency, p99};
@@ -166,12 +167,12 @@ fn names_that_are_slow_or_lead_nowhere_hold_up_nobody() {
             connection("plain", "127.0.0.1", peers[2].addr().port()),
         ]
         .concat();
-        let dir = std::env::temp_dir().join(format!("mosquitto-links-slow-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a directory");
+        let directory = Directory::new("slow");
         let begin = Instant::now();
         // One question, answered in time or not: the system itself does not give up before.
-        let local =
-            Broker::start_command(&lines, || names.command(&program(), &dir, "timeout:30 attempts:2 single-request"));
+        let local = Broker::start_command(&lines, || {
+            names.command(&program(), directory.path(), "timeout:30 attempts:2 single-request")
+        });
         let started = begin.elapsed();
         assert!(started < Duration::from_secs(3), "the start took {started:?}");
         let latency = Latency::start(local.addr());
@@ -190,7 +191,6 @@ fn names_that_are_slow_or_lead_nowhere_hold_up_nobody() {
         let worst = latency.finish().into_iter().map(|(_, took)| took).max().unwrap_or_default();
         assert!(worst < Duration::from_secs(2), "local clients waited {worst:?}");
         drop(publisher);
-        std::fs::remove_dir_all(&dir).expect("the directory");
     });
 }
 

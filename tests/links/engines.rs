@@ -5,43 +5,18 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::broker::{free_port, note, wait_exit};
 use crate::client::{Client, connect};
+use crate::directory::Directory;
 
 /// Where the package puts the program that starts the server as whoever calls it.
 const RABBITMQ: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const NATS: &str = "/usr/sbin/nats-server";
 /// RabbitMQ takes ten to thirty seconds, more on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(120);
-
-/// A directory for one engine, removed when dropped.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("mosquitto-links-{name}-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).expect("a temporary directory");
-        Directory(path)
-    }
-
-    fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, text).expect("a file");
-        path
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A process that is asked to end when dropped, and made to when it does not.
 struct Process(Child);
@@ -118,7 +93,7 @@ impl RabbitMq {
         }
         let directory = Directory::new("rabbitmq");
         let (port, names_port, node_port) = (free_port(), free_port(), free_port());
-        let path = |name: &str| directory.0.join(name);
+        let path = |name: &str| directory.path().join(name);
         directory.file("plugins", "[rabbitmq_mqtt].\n");
         directory.file(
             "rabbitmq.conf",
@@ -138,7 +113,7 @@ impl RabbitMq {
         let mut server = Command::new(RABBITMQ);
         prepare(&mut server);
         server
-            .env("HOME", &directory.0)
+            .env("HOME", directory.path())
             .env("RABBITMQ_NODENAME", format!("links-{port}@localhost"))
             .env("RABBITMQ_DIST_PORT", node_port.to_string())
             .env("RABBITMQ_CONF_ENV_FILE", path("no-such-file"))
@@ -167,7 +142,7 @@ impl RabbitMq {
     }
 
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.directory.0.join("log")).unwrap_or_default()
+        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 }
 
@@ -211,12 +186,12 @@ impl Nats {
                      cluster {{ name: links, listen: \"127.0.0.1:{}\", routes: [{}] }}\n\
                      mqtt {{ listen: \"127.0.0.1:{port}\", stream_replicas: 3 }}\n",
                     free_port(),
-                    directory.0.join(format!("node{n}")).display(),
+                    directory.path().join(format!("node{n}")).display(),
                     routes[n],
                     urls.join(", ")
                 );
                 let config = directory.file(&format!("node{n}.conf"), &text);
-                let log = directory.0.join(format!("node{n}.log"));
+                let log = directory.path().join(format!("node{n}.log"));
                 Node { process: None, config, log, addr: SocketAddr::from(([127, 0, 0, 1], port)) }
             })
             .collect();

@@ -19,6 +19,7 @@ mod tokens;
 mod bad_links;
 mod clusters;
 mod cuts;
+mod directory;
 mod dns;
 mod engines;
 mod fake;

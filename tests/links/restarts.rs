@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::broker::{Broker, program};
+use crate::directory::Directory;
 use crate::proxy::Proxy;
 use crate::session::Place;
 use crate::settings::{full, side_by_side};
@@ -21,18 +22,17 @@ struct Pair {
     remote: Broker,
     proxy: Proxy,
     near: Place,
-    dir: std::path::PathBuf,
+    directory: Directory,
     version: &'static str,
 }
 
 impl Pair {
     fn start(name: &str, version: &'static str) -> Pair {
-        let dir = std::env::temp_dir().join(format!("mosquitto-links-{name}-{version}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).expect("a directory");
+        let directory = Directory::new(name);
         let remote = Broker::start_with("max_queued_messages 100000\nmax_inflight_messages 0\n");
         let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], 0)), remote.addr());
         let near = Place::new(proxy.addr());
-        let mut pair = Pair { local: None, remote, proxy, near, dir, version };
+        let mut pair = Pair { local: None, remote, proxy, near, directory, version };
         pair.start_local();
         pair
     }
@@ -42,7 +42,7 @@ impl Pair {
             "persistence true\npersistence_location {}/\nuser root\nmax_queued_messages 100000\nconnection link\n\
              address {}\nbridge_protocol_version {}\ntopic out/# out 2\nremote_clientid edge\nrestart_timeout 1\n\
              cleansession false\n{}",
-            self.dir.display(),
+            self.directory.path().display(),
             self.proxy.addr(),
             self.version,
             if self.version == "mqttv50" { "bridge_session_expiry_interval 3600\n" } else { "" }
@@ -66,13 +66,6 @@ impl Pair {
 
     fn collector(&self) -> Collector {
         Collector::start(&Place::new(self.remote.addr()), "far", "out/#", 2)
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        self.local = None;
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 

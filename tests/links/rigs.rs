@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::directory::Directory;
 use crate::dns::{Answer, NameServer};
 use crate::namespace::Namespace;
 use crate::proxy::{Event, Proxy, Towards};
@@ -122,11 +123,10 @@ fn the_name_server_answers_as_told() {
     let Some(inside) = Namespace::new("the name server") else { return };
     inside.run(|| {
         let server = NameServer::start();
-        let dir = std::env::temp_dir().join(format!("mosquitto-links-names-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
+        let directory = Directory::new("names");
         let ask = || {
             let start = Instant::now();
-            let mut command = server.command("getent".as_ref(), &dir, "timeout:1 attempts:1");
+            let mut command = server.command("getent".as_ref(), directory.path(), "timeout:1 attempts:1");
             let output = command.args(["ahostsv4", "peer.test"]).stderr(Stdio::inherit()).output().unwrap();
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             (text.split(' ').next().unwrap_or_default().to_owned(), start.elapsed())
@@ -142,6 +142,5 @@ fn the_name_server_answers_as_told() {
             assert_eq!(ask().0, "", "{answer:?}");
         }
         assert!(server.asked() >= 6);
-        std::fs::remove_dir_all(&dir).unwrap();
     });
 }

@@ -6,10 +6,10 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::broker::{Broker, program};
+use crate::directory::Directory;
 use crate::dns::{Answer, NameServer};
 use crate::proxy::Proxy;
 use crate::session::Place;
@@ -72,15 +72,6 @@ pub(crate) struct Plan {
     pub(crate) queue: u32,
 }
 
-/// A directory that is removed when dropped.
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Everything but the load. Fields are dropped in this order.
 pub(crate) struct Scene {
     pub(crate) state: Collector,
@@ -101,11 +92,8 @@ impl Scene {
     /// Starts it in the namespace of this thread and waits until the bridge is connected.
     pub(crate) fn start(plan: &Plan) -> Scene {
         let begin = Instant::now();
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("mosquitto-links-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(path.join("db")).expect("a temporary directory");
-        let directory = Directory(path);
+        let directory = Directory::new("scene");
+        std::fs::create_dir_all(directory.path().join("db")).expect("a temporary directory");
         let remote = start_remote(plan, &directory);
         let names = NameServer::start();
         let host = 2;
@@ -125,7 +113,7 @@ impl Scene {
             }
         );
         // A look-up without an answer takes three seconds.
-        let command = || names.command(&program(), &directory.0, "timeout:3 attempts:1");
+        let command = || names.command(&program(), directory.path(), "timeout:3 attempts:1");
         let local = Broker::start_command(&lines, command);
         let (near, far) = (Place::new(local.addr()), Place::new(remote.addr()));
         let state = Collector::start(&near, "state", STATE, 1);
@@ -206,7 +194,7 @@ impl Scene {
 }
 
 fn start_remote(plan: &Plan, directory: &Directory) -> Broker {
-    let db = directory.0.join("db");
+    let db = directory.path().join("db");
     // Debian's gives up root for a user who could not write there.
     let lines = format!("persistence true\npersistence_location {}/\nuser root\n{REMOTE_LIMITS}", db.display());
     Broker::start_command(&lines, || Command::new(plan.remote.program()))
