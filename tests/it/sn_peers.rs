@@ -85,6 +85,12 @@ fn debian_publishes(gateway: &Gateway, topic: &str, qos: &str, payload: &str) {
     run(Command::new("mosquitto_pub").args(["-h", "127.0.0.1", "-p", &port, "-t", topic, "-q", qos, "-m", payload]));
 }
 
+/// QoS 2 takes two steps at the subscriber, and what comes behind may overtake it.
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
+}
+
 const LINES: &str = "mqttsn_predefined_topic 7 peer/seven\nmqttsn_allow_qos_minus_one true\n";
 
 #[test]
@@ -107,7 +113,7 @@ fn mqtt_sn_12_publishes_at_every_qos() {
         .flat_map(|qos| [format!("peer/name {qos} 0 name"), format!("pn {qos} 0 short")])
         .chain(["peer/seven 1 0 seven", "pn 0 0 short", "peer/seven 0 0 seven"].map(str::to_owned))
         .collect();
-    assert_eq!(subscriber.lines(), wanted);
+    assert_eq!(sorted(subscriber.lines()), sorted(wanted));
 }
 
 /// It has no QoS 2 for subscribers.
@@ -164,7 +170,7 @@ fn our_clients_beside_debians() {
         let (name, qos) = line.split_once(' ').expect("two words");
         format!("peer/{name} {qos} 0 {name}")
     });
-    assert_eq!(subscriber.lines(), wanted);
+    assert_eq!(sorted(subscriber.lines()), sorted(wanted.into()));
     // Three messages while it sleeps, at each QoS.
     for (qos, sleep) in [("0", None), ("1", None), ("2", None), ("0", Some("1")), ("1", Some("1")), ("2", Some("1"))] {
         let mark = gateway.broker.log_mark();
