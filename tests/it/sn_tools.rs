@@ -319,6 +319,7 @@ fn a_subscriber_is_refused_stopped_and_out_of_time() {
         let tool = gateway.start(SUB, &["-t", "ab"]);
         gateway.connect();
         gateway.expect(b"\x07\x12\x02\0\x01ab");
+        gateway.say(b"\x08\x13\0\0\0\0\x01\0");
         tool.signal(signal);
         gateway.goodbye();
         tool.ends_well();

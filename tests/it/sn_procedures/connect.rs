@@ -162,7 +162,7 @@ fn a_new_client_at_a_used_address() {
 /// [SN 6.13]: after CONNACK a CONNECT is a new one, and loses nothing of a kept session.
 #[test]
 fn a_repeated_connect_keeps_the_session() {
-    let gateway = Gateway::start("");
+    let gateway = Gateway::start("mqttsn_retry_interval 1\n");
     let mut mqtt = gateway.mqtt("m");
     let device = gateway.connected(0, "d");
     device.ask(&subscribe(QOS1 | SHORT, 1, b"ab"), &suback(QOS1, 0, 1, OK));
