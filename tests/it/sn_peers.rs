@@ -8,7 +8,8 @@ use std::time::Duration;
 use crate::broker::{note, wait_exit};
 use crate::sn_procedures::Gateway;
 
-const LIMIT: Duration = Duration::from_secs(20);
+/// Nine starts of an interpreter on a busy machine take their time.
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// The folder of a third-party client, or `None` after saying why not.
 fn python_peer() -> Option<PathBuf> {
@@ -43,7 +44,7 @@ impl Printer {
     /// `mosquitto_sub` for so many messages, once its subscription stands.
     fn debian(gateway: &Gateway, id: &str, filter: &str, count: usize) -> Printer {
         let (port, count) = (gateway.broker.port().to_string(), count.to_string());
-        let args = ["-h", "127.0.0.1", "-p", &port, "-i", id, "-t", filter, "-q", "2", "-W", "20", "-C", &count];
+        let args = ["-h", "127.0.0.1", "-p", &port, "-i", id, "-t", filter, "-q", "2", "-W", "120", "-C", &count];
         let printer = Printer::start(Command::new("mosquitto_sub").args(args).args(["-F", "%t %q %r %p"]));
         gateway.broker.wait_for_log(&format!("Sending SUBACK to {id}"), LIMIT);
         printer
@@ -84,6 +85,12 @@ fn debian_publishes(gateway: &Gateway, topic: &str, qos: &str, payload: &str) {
     run(Command::new("mosquitto_pub").args(["-h", "127.0.0.1", "-p", &port, "-t", topic, "-q", qos, "-m", payload]));
 }
 
+/// QoS 2 takes two steps at the subscriber, and what comes behind may overtake it.
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
+}
+
 const LINES: &str = "mqttsn_predefined_topic 7 peer/seven\nmqttsn_allow_qos_minus_one true\n";
 
 #[test]
@@ -93,7 +100,7 @@ fn mqtt_sn_12_publishes_at_every_qos() {
     let subscriber = Printer::debian(&gateway, "watch", "#", 9);
     let port = gateway.addr.port().to_string();
     let publish = |args: &[&str]| {
-        run(Command::new(bin.join("mqtt_sn_pub")).args(["-h", "127.0.0.1", "-p", &port, "--timeout", "10"]).args(args));
+        run(Command::new(bin.join("mqtt_sn_pub")).args(["-h", "127.0.0.1", "-p", &port, "--timeout", "60"]).args(args));
     };
     for qos in ["0", "1", "2"] {
         publish(&["-t", "peer/name", "-q", qos, "-m", "name"]);
@@ -106,7 +113,7 @@ fn mqtt_sn_12_publishes_at_every_qos() {
         .flat_map(|qos| [format!("peer/name {qos} 0 name"), format!("pn {qos} 0 short")])
         .chain(["peer/seven 1 0 seven", "pn 0 0 short", "peer/seven 0 0 seven"].map(str::to_owned))
         .collect();
-    assert_eq!(subscriber.lines(), wanted);
+    assert_eq!(sorted(subscriber.lines()), sorted(wanted));
 }
 
 /// It has no QoS 2 for subscribers.
@@ -118,7 +125,7 @@ fn mqtt_sn_12_subscribes_and_leaves_a_will() {
     let subscribe = |args: &[&str]| {
         let mark = gateway.broker.log_mark();
         let mut command = Command::new(bin.join("mqtt_sn_sub"));
-        let printer = Printer::start(command.args(["-h", "127.0.0.1", "-p", &port, "--timeout", "10"]).args(args));
+        let printer = Printer::start(command.args(["-h", "127.0.0.1", "-p", &port, "--timeout", "60"]).args(args));
         gateway.broker.wait_for_log_after(mark, "Sending SUBACK to ", LIMIT);
         printer
     };
@@ -163,12 +170,12 @@ fn our_clients_beside_debians() {
         let (name, qos) = line.split_once(' ').expect("two words");
         format!("peer/{name} {qos} 0 {name}")
     });
-    assert_eq!(subscriber.lines(), wanted);
+    assert_eq!(sorted(subscriber.lines()), sorted(wanted.into()));
     // Three messages while it sleeps, at each QoS.
     for (qos, sleep) in [("0", None), ("1", None), ("2", None), ("0", Some("1")), ("1", Some("1")), ("2", Some("1"))] {
         let mark = gateway.broker.log_mark();
         let mut command = Command::new(env!("CARGO_BIN_EXE_mosquitto_sn_sub"));
-        command.args(host).args(["-t", "peer/+", "-q", qos, "-C", "3", "-v", "-W", "20"]);
+        command.args(host).args(["-t", "peer/+", "-q", qos, "-C", "3", "-v", "-W", "120"]);
         let printer = Printer::start(command.args(sleep.iter().flat_map(|seconds| ["--sleep", seconds])));
         let ready = if sleep.is_some() { "Sending DISCONNECT to " } else { "Sending SUBACK to " };
         gateway.broker.wait_for_log_after(mark, ready, LIMIT);
