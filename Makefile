@@ -71,7 +71,7 @@ soak:
 
 # Coverage-guided fuzzing with cargo-fuzz and a nightly compiler: `make fuzz FUZZ=server SECONDS=600`. Targets: server,
 # packet_v5, packet_v3, frames, config, acl, access, bridge, metrics, tls, proxy, upgrade,
-# websocket, db, mqttsn. What is found stays in
+# websocket, db, journal, mqttsn. What is found stays in
 # tests/fuzz/corpus and tests/fuzz/artifacts.
 FUZZ ?= server
 SECONDS ?= 60

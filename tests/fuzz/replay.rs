@@ -111,6 +111,12 @@ fn db() {
     replay("db", 8_000, bodies::db);
 }
 
+#[cfg(feature = "persistence")]
+#[test]
+fn journal() {
+    replay("journal", 4_000, bodies::journal);
+}
+
 #[cfg(feature = "proxy")]
 #[test]
 fn proxy() {

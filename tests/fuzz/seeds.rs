@@ -25,12 +25,42 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("metrics", metrics()),
         ("access", access()),
         ("db", db()),
+        ("journal", journal()),
         ("proxy", proxy()),
         ("upgrade", upgrade()),
         ("websocket", websocket()),
         ("tls", tls()),
         ("mqttsn", mqttsn()),
     ]
+}
+
+/// The changes of a session with a message both ways, and of a retained one.
+fn journal() -> Vec<Vec<u8>> {
+    let message = |number: u8| [&[1, number, 2, 0, 0, 1, b't', 0, 1][..], b"p"].concat();
+    let client = [0, 1, b'c'];
+    let of = |kind: u8, rest: &[u8]| [&[kind][..], &client, rest].concat();
+    let session = of(2, &[0, 0, 0, 7, 0x5B, 255, 255, 255, 255, 0, 0, 1]);
+    let life = [
+        vec![0x40],
+        session,
+        of(4, &[0, 1, b't', 2, 0]),
+        message(1),
+        of(8, &[1, 2, 0]),
+        of(9, &[0, 5, 1]),
+        of(10, &[0, 5]),
+        of(12, &[0, 5]),
+        message(2),
+        of(13, &[0, 9, 2]),
+        of(14, &[0, 9]),
+        of(8, &[2, 1, 0]),
+        of(11, &[2]),
+        vec![6, 2],
+        vec![7, 0, 1, b't'],
+        of(5, &[0, 1, b't']),
+        vec![15, 0, 0, 0, 1, 0],
+        of(3, &[]),
+    ];
+    vec![life.concat(), life[..8].concat(), message(3)]
 }
 
 /// A configuration, and a device that comes, does everything once, sleeps and wakes up.

@@ -16,6 +16,8 @@ mod config;
 #[cfg(feature = "persistence")]
 mod db;
 mod frames;
+#[cfg(feature = "persistence")]
+mod journal;
 #[cfg(feature = "metrics")]
 mod metrics;
 #[cfg(feature = "mqttsn")]
@@ -38,6 +40,8 @@ pub use config::config;
 #[cfg(feature = "persistence")]
 pub use db::db;
 pub use frames::frames;
+#[cfg(feature = "persistence")]
+pub use journal::journal;
 #[cfg(feature = "metrics")]
 pub use metrics::metrics;
 #[cfg(feature = "mqttsn")]
